@@ -1,0 +1,131 @@
+"""Rate-budget arithmetic for Slack's methods. Pure: `now` is always an argument.
+
+Slack counts per method and workspace, posting per channel as well, and keeps its bursts secret:
+https://docs.slack.dev/apis/web-api/rate-limits
+"""
+
+from __future__ import annotations
+
+import enum
+
+#: Calls that may be made at once after a pause, as a share of a minute's allowance. Slack only
+#: says that bursts are tolerated; a refusal teaches the rest.
+_BURST_SHARE = 0.4
+#: A refusal takes this share of the rate; it is won back over a minute of unrefused calls.
+_RATE_AFTER_REFUSAL = 0.7
+_RECOVERY_SECONDS = 60.0
+#: However often Slack refuses, we keep asking at this share of the full rate.
+_LEAST_RATE_SHARE = 0.1
+#: Tier 3, "50+ per minute", for the methods that no setting names.
+_TIER_3_PER_MINUTE = 50.0
+#: "1 message per second per channel"; the excess is room for calls that overtake each other.
+_CHANNEL_PER_MINUTE = 60.0 / 1.05
+
+
+class Method(enum.Enum):
+    """A Web API method with a budget of its own."""
+
+    POST = "chat.postMessage"
+    UPDATE = "chat.update"
+    DELETE = "chat.delete"
+    REACT = "reactions.add"
+    UNREACT = "reactions.remove"
+    LOOK_UP = "conversations.replies"
+
+
+class RateBudget:
+    """A token bucket whose rate falls on a refusal and slowly rises again, never above its start.
+
+    Not thread-safe: it has one owner.
+    """
+
+    def __init__(self, *, per_minute: float, now: float, burst: float | None = None) -> None:
+        """`burst` is the number of calls that may go at once; None: a share of `per_minute`."""
+        self.burst = max(1.0, per_minute * _BURST_SHARE if burst is None else burst)
+        self._full_rate = per_minute / 60.0
+        self._rate = self._full_rate
+        self._tokens = self.burst
+        self._refilled_at = now
+        self._blocked_until = now
+
+    def __repr__(self) -> str:
+        return f"RateBudget({self._tokens:.1f}/{self.burst:.0f}, {self._rate * 60:.0f}/min)"
+
+    @property
+    def per_minute(self) -> float:
+        """The rate that refusals and successes have taught."""
+        return self._rate * 60.0
+
+    def wait(self, now: float, *, calls: float = 1.0, spare: float = 0.0) -> float:
+        """Return the seconds until `calls` more calls may have been made; 0.0 is now.
+
+        `spare` calls are left in the bucket for others, as far as it can hold them.
+        """
+        self._refill(now)
+        needed = calls + min(spare, self.burst - 1.0)
+        start = max(0.0, self._blocked_until - now)
+        # What refills while we are blocked counts as well.
+        return max(start, (needed - self._tokens) / self._rate)
+
+    def take(self, now: float) -> None:
+        """Count one call."""
+        self._refill(now)
+        self._tokens -= 1.0
+
+    def refused(self, now: float, *, retry_after: float) -> None:
+        """Obey a Retry-After (seconds) to the letter, and go slower from then on."""
+        self._refill(now)
+        if now >= self._blocked_until:  # Refusals of calls that were under way together are one.
+            self._rate = max(self._rate * _RATE_AFTER_REFUSAL, self._full_rate * _LEAST_RATE_SHARE)
+        self._tokens = min(self._tokens, 0.0)
+        self._blocked_until = max(self._blocked_until, now + retry_after)
+
+    def _refill(self, now: float) -> None:
+        passed = max(0.0, now - self._refilled_at)
+        self._refilled_at = max(now, self._refilled_at)
+        self._tokens = min(self.burst, self._tokens + passed * self._rate)
+        if self._rate < self._full_rate and now > self._blocked_until:
+            unblocked = min(passed, now - self._blocked_until)
+            gain = self._full_rate * (1.0 - _RATE_AFTER_REFUSAL) * unblocked / _RECOVERY_SECONDS
+            self._rate = min(self._full_rate, self._rate + gain)
+
+
+class WorkspaceBudget:
+    """The budgets of one workspace: one a method, and for posting one a channel."""
+
+    def __init__(self, *, edits_per_minute: float, posts_per_minute: float, now: float) -> None:
+        rates = {Method.UPDATE: edits_per_minute, Method.POST: posts_per_minute}
+        self._methods = {
+            method: RateBudget(per_minute=rates.get(method, _TIER_3_PER_MINUTE), now=now)
+            for method in Method
+        }
+        self._channels: dict[str, RateBudget] = {}
+
+    def __getitem__(self, method: Method) -> RateBudget:
+        return self._methods[method]
+
+    def wait(self, method: Method, channel: str, now: float, *, spare: float = 0.0) -> float:
+        """Return the seconds until one call of `method` may be made in `channel`."""
+        wait = self._methods[method].wait(now, spare=spare)
+        if method is Method.POST and channel in self._channels:
+            wait = max(wait, self._channels[channel].wait(now))
+        return wait
+
+    def take(self, method: Method, channel: str, now: float) -> None:
+        """Count one call of `method` in `channel`."""
+        self._methods[method].take(now)
+        if method is Method.POST:
+            self._channel(channel, now).take(now)
+
+    def refused(self, method: Method, now: float, *, retry_after: float) -> None:
+        """Obey a refusal; Slack's Retry-After holds for the method in the whole workspace."""
+        self._methods[method].refused(now, retry_after=retry_after)
+
+    def _channel(self, channel: str, now: float) -> RateBudget:
+        if channel not in self._channels:
+            # A full bucket is the same as none, so channels that rest are forgotten.
+            self._channels = {
+                name: budget for name, budget in self._channels.items() if budget.wait(now) > 0.0
+            }
+            self._channels[channel] = RateBudget(per_minute=_CHANNEL_PER_MINUTE, now=now, burst=1.0)
+        return self._channels[channel]
