@@ -1,0 +1,143 @@
+"""The SQLite file: one process owns it, and every commit is on the disk when it returns."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from chatrelaybot.errors import ConfigurationError
+
+#: How long a transaction waits for another program that has the file locked; seconds.
+LOCK_SECONDS = 2.0
+
+#: Slack forgets an event once it is acked, so a commit must survive a power cut: FULL syncs the
+#: log at each commit, NORMAL does not (https://www.sqlite.org/pragma.html#pragma_synchronous).
+#: With secure_delete the text of a question is overwritten when it is deleted.
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA secure_delete = ON",
+)
+#: Primary result codes that are nobody's fault here, and may be gone the next time:
+#: https://www.sqlite.org/rescode.html
+_TROUBLE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOTADB,
+}
+#: Of those, the ones that a person must mend when they are met at the start.
+_UNUSABLE = {
+    sqlite3.SQLITE_NOTADB: ("is not an SQLite database", "name another file, or move it away"),
+    sqlite3.SQLITE_CORRUPT: ("is damaged", "put back a copy, or move it away"),
+    sqlite3.SQLITE_READONLY: ("cannot be written", "let the user of this program write it"),
+    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "let the user of this program write it"),
+}
+
+
+def file_of(url: str) -> Path:
+    """Return the file that the setting names."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None  # It may hold a password, so neither it nor SQLAlchemy's words are shown.
+    file = parsed.database if parsed and parsed.get_backend_name() == "sqlite" else None
+    if not file or file == ":memory:" or file.startswith("file:"):
+        raise ConfigurationError(
+            "DATABASE_URL", "it names no SQLite file", "give sqlite:///FILE"
+        ) from None
+    return Path(file)
+
+
+@contextmanager
+def owned(file: Path) -> Iterator[None]:
+    """Keep every other process off the file.
+
+    The kernel drops the lock with the process, however that ends. The lock has a file of its own:
+    SQLite loses its locks when anybody closes another descriptor of the database in the process
+    (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
+    """
+    try:
+        lock = file.with_name(f"{file.name}.lock").open("a")
+    except OSError as error:
+        raise _unusable(file, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Questions are nobody else's to read; SQLite gives its other files the same mode.
+            file.touch(mode=0o600)
+        except OSError as error:
+            raise _unusable(file, error) from error
+        yield
+
+
+def _unusable(file: Path, error: OSError) -> ConfigurationError:
+    if error.errno == errno.EWOULDBLOCK:
+        return ConfigurationError(
+            "DATABASE_URL",
+            f"another ChatRelayBot is using {file}",
+            "stop it first, or give this one a file of its own",
+        )
+    return ConfigurationError(
+        "DATABASE_URL",
+        f"{file} cannot be opened ({error.strerror})",
+        "name a file in a directory that exists and that the user of this program may write",
+    )
+
+
+def engine_of(file: Path, *, begin: str, size: int) -> Engine:
+    """Make a pool of up to `size` connections whose transactions start with `begin`."""
+    engine = create_engine(
+        URL.create("sqlite", database=str(file)),
+        # SQLAlchemy's recipe for transactions that really begin where it says so:
+        # https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#sqlite-transactions
+        connect_args={"timeout": LOCK_SECONDS, "isolation_level": None},
+        hide_parameters=True,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=LOCK_SECONDS,
+    )
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", lambda connection: _begin(connection, begin))
+    return engine
+
+
+def _configure(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(pragma).close()
+
+
+def _begin(connection: Connection, begin: str) -> None:
+    connection.exec_driver_sql(begin)
+
+
+def is_trouble(error: DBAPIError) -> bool:
+    """Tell whether the database cannot be reached, as against a statement that is wrong."""
+    return _code(error) in _TROUBLE
+
+
+def wrong_file(file: Path, error: DBAPIError) -> ConfigurationError | None:
+    """Return what a person must mend before the file can be used; None: it may pass by itself."""
+    problem, mend = _UNUSABLE.get(_code(error), (None, ""))
+    return ConfigurationError("DATABASE_URL", f"{file} {problem}", mend) if problem else None
+
+
+def _code(error: DBAPIError) -> int:
+    extended: int = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return extended & 0xFF

@@ -1,0 +1,337 @@
+"""The durable queue of questions. A question is here before Slack is told that we have it.
+
+Questions of one conversation are answered one after the other, in the order of their `ts`; those
+of different conversations beside each other, oldest first. One that waits for its next try holds
+up its own conversation and no other.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Executable, Row
+
+from chatrelaybot import statements, turns
+from chatrelaybot.database import Database
+from chatrelaybot.errors import LeaseLost
+from chatrelaybot.events import Question
+
+#: Old questions deleted in one transaction, so that nobody waits long behind it.
+_PURGED_TOGETHER = 200
+
+
+class Enqueued(enum.Enum):
+    """What became of a question that was put into the inbox."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"  #: it is here already, or was answered not long ago
+    REFUSED = "refused"  #: too many wait; it will be leased, to say so to its reader
+
+
+@dataclass(frozen=True, slots=True)
+class PostedPart:
+    """What is known of one message of a reply.
+
+    Without a `ts` its post was intended, and nobody knows what became of it. `stale_ts` is an
+    earlier message in whose place it stands, and which is still to be deleted.
+    """
+
+    part: int
+    ts: str | None
+    stale_ts: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A question leased to us. `parts` is what was known of its reply before this lease."""
+
+    question: Question
+    attempt: int  #: 1 for the first
+    crash_count: int  #: how often it was in flight when its process died
+    lease_id: str
+    traceparent: str
+    received_at: float  #: seconds since 1970
+    parts: tuple[PostedPart, ...] = ()
+    is_refused: bool = False  #: to be told that too many wait, not to be answered
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many questions there are in a state; `waiting` includes those between two tries."""
+
+    waiting: int
+    running: int
+    dead: int
+
+
+class Inbox:
+    """The queue. Every method may be called from any thread, and returns after the commit.
+
+    All of them raise TransientError when the database cannot be reached; those that take a
+    delivery raise LeaseLost when its lease is not ours any more, and then change nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        owner: str,
+        retention_hours: float,
+        clock: Callable[[], float] = time.time,
+        lease_seconds: float = 15.0,
+        queue_limit: int = 10_000,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
+        """`on_ready` is called, by whoever calls us, when there may be something to lease."""
+        self._database = database
+        self._owner = owner
+        self._retention_seconds = retention_hours * 3600.0
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._queue_limit = queue_limit
+        self._on_ready = on_ready or (lambda: None)
+
+    def enqueue(self, questions: Sequence[tuple[Question, str]]) -> list[Enqueued]:
+        """Store questions, each with its traceparent, in one commit."""
+        if not questions:
+            return []
+        rows = [self._row(question, traceparent) for question, traceparent in questions]
+        results = self._database.write(lambda connection: self._store(connection, rows))
+        if any(result is not Enqueued.DUPLICATE for result in results):
+            self._on_ready()
+        return results
+
+    def lease(self, limit: int) -> list[Delivery]:
+        """Take up to `limit` questions whose turn it is.
+
+        The same commit holds the intent to post part 0, unless that part is known already: a
+        first reply needs no `intend_post` of its own. `Delivery.parts` does not show this intent,
+        so that "never tried" and "nobody knows what became of it" stay two things.
+        """
+        if limit <= 0:
+            return []
+        return self._database.write(lambda connection: self._take(connection, limit))
+
+    def extend(self, lease_ids: Collection[str]) -> set[str]:
+        """Extend the leases of all questions that we are answering; return those that are lost.
+
+        Leases that ended before are taken back, ours as well: a question whose answering broke
+        comes back through here. To be called also when nothing is being answered.
+        """
+        kept, taken_back = self._database.write(
+            lambda connection: (
+                self._extend(connection, lease_ids),
+                _take_back(connection, self._clock()),
+            )
+        )
+        if taken_back:
+            self._on_ready()
+        return set(lease_ids) - kept
+
+    def finish(self, delivery: Delivery, *, outcome: str) -> None:
+        """Settle a question for good, and delete its text."""
+        self._settle(statements.FINISH, delivery, end=str(outcome), now=self._clock())
+
+    def bury(self, delivery: Delivery, *, reason: str) -> None:
+        """Give a question up; it keeps its text for an operator, until it is purged."""
+        self._settle(statements.BURY, delivery, end=str(reason), now=self._clock())
+
+    def retry(self, delivery: Delivery, *, after: float) -> None:
+        """Let it be leased again in `after` seconds."""
+        self._settle(statements.RETRY, delivery, due=self._clock() + after)
+
+    def release(self, delivery: Delivery) -> None:
+        """Give a question back, as if it had not been tried."""
+        self._settle(statements.RELEASE, delivery)
+
+    def intend_post(self, delivery: Delivery, part: int, *, stale_ts: str | None = None) -> None:
+        """Note that a message is about to be posted, in place of `stale_ts` where that is given.
+
+        A `ts` that the part had becomes stale: until `record_post` nobody knows which one stands.
+        """
+        values = {"number": part, "now": self._clock(), "posted": None, "stale": stale_ts}
+        self._fenced(statements.INTEND, delivery, values)
+
+    def record_post(
+        self, delivery: Delivery, part: int, ts: str, *, stale_ts: str | None = None
+    ) -> None:
+        """Note which message shows the part. An older one is remembered until it is forgotten."""
+        values = {"number": part, "now": self._clock(), "posted": ts, "stale": stale_ts}
+        self._fenced(statements.RECORD, delivery, values)
+
+    def forget_post(self, delivery: Delivery, part: int, ts: str) -> None:
+        """Note that a message is deleted, the stale one of the part or its only one."""
+        values = {"key": delivery.question.id, "number": part, "gone": ts}
+
+        def forget(connection: Connection) -> None:
+            connection.execute(statements.FORGET_STALE, values)
+            connection.execute(statements.FORGET_PART, values)
+
+        self._fenced(statements.HOLD, delivery, {}, forget)
+
+    def recover(self) -> int:
+        """Take back what an earlier process was answering; return how many questions that was.
+
+        Only for a start, and only where nobody else can be using the database.
+        """
+        count = self._database.write(lambda connection: _take_back(connection, math.inf))
+        if count:
+            self._on_ready()
+        return count
+
+    def purge(self) -> int:
+        """Delete what ended longer ago than the retention; return how many questions that was."""
+        values = {"before": self._clock() - self._retention_seconds, "most": _PURGED_TOGETHER}
+        total = 0
+        while count := self._database.write(
+            lambda connection: connection.execute(statements.PURGE, values).rowcount
+        ):
+            total += count
+        return total
+
+    def counts(self) -> Counts:
+        """Count the questions."""
+        row = self._database.read(lambda connection: connection.execute(statements.COUNTS).one())
+        return Counts(*row)
+
+    def next_ready_in(self) -> float | None:
+        """Return the seconds until one can be leased; None: not before one comes or ends."""
+        ready_at = self._database.read(
+            lambda connection: connection.scalar(statements.NEXT_READY_AT)
+        )
+        return None if ready_at is None else max(0.0, ready_at - self._clock())
+
+    def _row(self, question: Question, traceparent: str) -> dict[str, object]:
+        return {
+            "id": question.id,
+            "event_id": question.event_id,
+            "team_id": question.team_id,
+            "channel": question.channel,
+            "ts": question.ts,
+            "conversation": question.conversation,
+            "user_id": question.user_id,
+            "text": _storable(question.text),
+            "thread_ts": question.thread_ts,
+            "is_direct": question.is_direct,
+            "traceparent": traceparent,
+            "received_at": self._clock(),
+        }
+
+    def _store(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Enqueued]:
+        stored = {tuple(pair) for pair in connection.execute(statements.ENQUEUE, rows)}
+        new: dict[str, Mapping[str, Any]] = {}
+        results = []
+        for row in rows:
+            # The same twice in a batch: the first of them is the one that was stored.
+            is_new = (row["id"], row["event_id"]) in stored and row["id"] not in new
+            results.append(Enqueued.NEW if is_new else Enqueued.DUPLICATE)
+            if is_new:
+                new[row["id"]] = row
+        refused = turns.join(connection, new, self._queue_limit)
+        return [
+            Enqueued.REFUSED if result is Enqueued.NEW and row["id"] in refused else result
+            for row, result in zip(rows, results, strict=True)
+        ]
+
+    def _take(self, connection: Connection, limit: int) -> list[Delivery]:
+        now = self._clock()
+        values = {
+            "now": now,
+            "most": limit,
+            "holder": self._owner,
+            "lease": uuid.uuid4().hex,
+            "until": now + self._lease_seconds,
+        }
+        rows = connection.execute(statements.LEASE, values).all()
+        if not rows:
+            return []
+        parts = _parts(connection, [row.id for row in rows])
+        connection.execute(
+            statements.INTEND_FIRST,
+            [{"question_id": row.id, "part": 0, "intent_at": now} for row in rows],
+        )
+        ordered = sorted(rows, key=lambda row: (not row.is_refused, row.ts, row.id))
+        return [_delivery(row, tuple(parts[row.id])) for row in ordered]
+
+    def _extend(self, connection: Connection, lease_ids: Collection[str]) -> set[str]:
+        if not lease_ids:
+            return set()
+        values = {"keys": list(lease_ids), "until": self._clock() + self._lease_seconds}
+        return set(connection.scalars(statements.EXTEND, values))
+
+    def _settle(self, statement: Executable, delivery: Delivery, **values: object) -> None:
+        """End the lease, and pass the turn on."""
+        place = delivery.question.conversation
+        self._fenced(
+            statement, delivery, values, lambda connection: turns.pass_on(connection, place)
+        )
+        self._on_ready()
+
+    def _fenced(
+        self,
+        statement: Executable,
+        delivery: Delivery,
+        values: Mapping[str, object],
+        then: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
+        """Execute a statement that returns a row where the lease is ours, and what follows it."""
+        parameters = {**values, "key": delivery.question.id, "lease": delivery.lease_id}
+
+        def work(connection: Connection) -> bool:
+            if connection.execute(statement, parameters).first() is None:
+                return False
+            then(connection)
+            return True
+
+        if not self._database.write(work):
+            raise LeaseLost
+
+
+def _take_back(connection: Connection, before: float) -> int:
+    """Make questions ready again whose lease ended before that time."""
+    conversations = connection.scalars(statements.TAKE_BACK, {"now": before}).all()
+    for conversation in conversations:
+        turns.pass_on(connection, conversation)
+    return len(conversations)
+
+
+def _parts(connection: Connection, keys: Sequence[str]) -> Mapping[str, list[PostedPart]]:
+    parts: dict[str, list[PostedPart]] = {key: [] for key in keys}
+    for row in connection.execute(statements.PARTS, {"keys": keys}):
+        parts[row.question_id].append(PostedPart(row.part, row.ts, row.stale_ts))
+    return parts
+
+
+def _delivery(row: Row[Any], parts: tuple[PostedPart, ...]) -> Delivery:
+    return Delivery(
+        question=Question(
+            event_id=row.event_id,
+            team_id=row.team_id,
+            channel=row.channel,
+            user_id=row.user_id,
+            text=row.text,
+            ts=row.ts,
+            thread_ts=row.thread_ts,
+            is_direct=row.is_direct,
+        ),
+        attempt=row.attempt,
+        crash_count=row.crash_count,
+        lease_id=row.lease_id,
+        traceparent=row.traceparent,
+        received_at=row.received_at,
+        parts=parts,
+        is_refused=row.is_refused,
+    )
+
+
+def _storable(text: str) -> str:
+    """Replace what JSON can hold and a database cannot: half surrogate pairs, and NUL."""
+    return (
+        text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    )
