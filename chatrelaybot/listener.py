@@ -1,0 +1,124 @@
+"""Takes envelopes from the links, puts questions into the inbox, and only then acks them.
+
+What is not acked within three seconds Slack sends again, three more times in some six minutes:
+https://docs.slack.dev/apis/events-api/#retries. So nothing else happens on this thread.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chatrelaybot.errors import TransientError
+from chatrelaybot.events import Question, Reading, parse
+from chatrelaybot.inbox import Enqueued, Inbox
+from chatrelaybot.link import Links
+from chatrelaybot.link_session import Received
+
+_log = logging.getLogger(__name__)
+
+#: Most envelopes of one commit.
+_BATCH = 500
+#: Longest time that a step waits for an envelope, in seconds.
+_STEP_SECONDS = 1.0
+#: At most one warning about the database in this time, in seconds.
+_WARNING_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What came so far."""
+
+    received: int = 0  #: envelopes
+    ignored: int = 0  #: envelopes that hold no question
+    duplicates: int = 0  #: questions that were in the inbox already
+    refused: int = 0  #: questions past the inbox's limit
+    failed: int = 0  #: questions not stored, and not acked
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    question: Question
+    received: Received
+    envelope_id: str
+
+
+class Listener:
+    """One thread calls `step` over and over."""
+
+    def __init__(
+        self,
+        *,
+        links: Links,
+        inbox: Inbox,
+        reading: Reading,
+        new_traceparent: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`new_traceparent()` begins a trace."""
+        self._links = links
+        self._inbox = inbox
+        self._reading = reading
+        self._new_traceparent = new_traceparent
+        self._clock = clock
+        self._next_warning = clock()
+        self.counts = Counts()
+
+    def step(self) -> None:
+        """Wait for envelopes, and deal with all that are here."""
+        batch = self._links.receive(_BATCH, timeout=_STEP_SECONDS)
+        asked = [one for received in batch if (one := self._sort(received)) is not None]
+        if asked:
+            self._store(asked)
+
+    def _sort(self, received: Received) -> _Asked | None:
+        """Return a question; ack what is none."""
+        self.counts.received += 1
+        envelope = _envelope(received.text)
+        if envelope is None:
+            _log.warning("envelope not understood", extra={"length": len(received.text)})
+            return None
+        envelope_id = envelope["envelope_id"]
+        question = parse(envelope, self._reading)
+        if isinstance(question, Question):
+            return _Asked(question, received, envelope_id)
+        self.counts.ignored += 1
+        received.link.ack(envelope_id)
+        return None
+
+    def _store(self, asked: Sequence[_Asked]) -> None:
+        questions = [(one.question, self._new_traceparent()) for one in asked]
+        try:
+            results = self._inbox.enqueue(questions)
+        except TransientError as error:
+            # Not acked, so Slack sends them again.
+            self.counts.failed += len(asked)
+            self._warn(error)
+            return
+        for one in asked:
+            one.received.link.ack(one.envelope_id)
+        self.counts.duplicates += results.count(Enqueued.DUPLICATE)
+        self.counts.refused += results.count(Enqueued.REFUSED)
+
+    def _warn(self, error: TransientError) -> None:
+        now = self._clock()
+        if now < self._next_warning:
+            return
+        self._next_warning = now + _WARNING_SECONDS
+        _log.warning(
+            "questions not stored", extra={"count": self.counts.failed, "error": str(error)}
+        )
+
+
+def _envelope(text: bytes) -> dict[str, Any] | None:
+    try:
+        envelope = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(envelope, dict) or not isinstance(envelope.get("envelope_id"), str):
+        return None
+    return envelope
