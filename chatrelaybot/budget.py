@@ -41,7 +41,8 @@ class RateBudget:
 
     def __init__(self, *, per_minute: float, now: float, burst: float | None = None) -> None:
         """`burst` is the number of calls that may go at once; None: a share of `per_minute`."""
-        self.burst = max(1.0, per_minute * _BURST_SHARE if burst is None else burst)
+        # One call less, as room for calls that overtake each other on their way to Slack.
+        self.burst = max(1.0, per_minute * _BURST_SHARE - 1.0 if burst is None else burst)
         self._full_rate = per_minute / 60.0
         self._rate = self._full_rate
         self._tokens = self.burst

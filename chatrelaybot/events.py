@@ -15,7 +15,7 @@ from typing import Any
 
 #: `message` subtypes that still are somebody's words to us. `thread_broadcast` is a reply
 #: "also sent to the channel"; dropping it would lose mentions.
-_SPOKEN_SUBTYPES = frozenset({None, "file_share", "thread_broadcast", "me_message"})
+_SPOKEN_SUBTYPES = ("file_share", "thread_broadcast", "me_message")
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&"}
 _ENTITY = re.compile("|".join(_ENTITIES))
 
@@ -101,7 +101,8 @@ def _is_addressed(event: Mapping[str, Any], reading: Reading) -> bool:
         return False
     if event.get("bot_id") or event["user"] == reading.identity.user_id or event.get("hidden"):
         return False
-    if event.get("subtype") not in _SPOKEN_SUBTYPES:
+    subtype = event.get("subtype")
+    if subtype is not None and subtype not in _SPOKEN_SUBTYPES:
         return False
     if reading.channels and event["channel"] not in reading.channels:
         return False

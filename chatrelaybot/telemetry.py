@@ -27,6 +27,8 @@ _LIBRARY_LEVELS = {
     "slack_sdk": logging.INFO,
     "sqlalchemy": logging.WARNING,
     "urllib3": logging.WARNING,
+    # A warning of its about odd headers shows the whole URL.
+    "urllib3.connection": logging.ERROR,
     # It calls every end of a connection an error; the link says which ones are.
     "websocket": logging.CRITICAL,
     "aiohttp": logging.WARNING,

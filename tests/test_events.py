@@ -87,6 +87,8 @@ def test_subtypes_that_are_somebodys_words_are_questions(subtype: str) -> None:
         {"subtype": "message_deleted"},
         {"subtype": "bot_message"},
         {"subtype": "channel_join"},
+        {"subtype": ["odd"]},
+        {"subtype": ""},
         {"user": None},
         {"ts": None},
         {"channel": None},

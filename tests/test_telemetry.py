@@ -211,7 +211,7 @@ def test_prefixes_without_a_token_are_left_alone(stream: io.StringIO) -> None:
         ("slack_sdk.web.base_client", ["INFO", "WARNING"]),
         ("slack_sdk.socket_mode.builtin.client", ["INFO", "WARNING"]),
         ("urllib3.connectionpool", ["WARNING"]),
-        ("websocket", ["WARNING"]),
+        ("websocket", []),
         ("sqlalchemy.engine.Engine", ["WARNING"]),
         ("chatrelaybot.relay", ["DEBUG", "INFO", "WARNING"]),
     ],
