@@ -1,0 +1,319 @@
+"""The composition root: builds the parts, starts them in order, stops them in reverse."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from types import FrameType
+
+from chatrelaybot import dialects, telemetry
+from chatrelaybot.backend import Backend
+from chatrelaybot.budget import WorkspaceBudget
+from chatrelaybot.database import Database
+from chatrelaybot.editor import Editor, Habits
+from chatrelaybot.errors import ConfigurationError, TransientError
+from chatrelaybot.events import Identity, Reading
+from chatrelaybot.inbox import Inbox
+from chatrelaybot.link import Links
+from chatrelaybot.listener import Listener
+from chatrelaybot.relay import Relay
+from chatrelaybot.render import message
+from chatrelaybot.sender import Sender
+from chatrelaybot.settings import Settings
+from chatrelaybot.slack import Slack
+from chatrelaybot.workers import Workers
+
+_log = logging.getLogger(__name__)
+
+#: Leases last this long and are extended three times within it; seconds.
+_LEASE_SECONDS = 15.0
+#: How often old keys are deleted; seconds.
+_PURGE_SECONDS = 600.0
+#: Wait between tries to reach Slack at start: this · 2ⁿ up to the most; seconds.
+_IDENTIFY_SECONDS = 0.5
+_MOST_IDENTIFY_SECONDS = 30.0
+
+
+class Loop(threading.Thread):
+    """A thread that calls `step` until it is told to stop; what it raises takes the daemon down.
+
+    With `every` (seconds) it waits between two steps. `afterwards` is called over and over once a
+    step has failed, where others wait for this thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], object],
+        *,
+        failed: Callable[[Exception], None],
+        wake: Callable[[], None] = lambda: None,
+        every: float = 0.0,
+        afterwards: Callable[[], object] | None = None,
+    ) -> None:
+        super().__init__(name=f"chatrelaybot-{name}", daemon=True)
+        self._step = step
+        self._failed = failed
+        self._wake = wake
+        self._every = every
+        self._afterwards = afterwards
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Loop; the body of the thread."""
+        try:
+            while not self._stopping.is_set():
+                self._step()
+                if self._every:
+                    self._stopping.wait(self._every)
+        except Exception as error:  # noqa: BLE001 - the top of a thread
+            self._failed(error)
+            while self._afterwards is not None and not self._stopping.is_set():
+                self._afterwards()
+
+    def stop(self) -> None:
+        """End the loop after its current step."""
+        self._stopping.set()
+        self._wake()
+        self.join()
+
+
+class Daemon:
+    """The running bot. `start`, `wait` and `stop` belong to one thread, the main thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._parts = ExitStack()
+        self._workers: Workers | None = None
+        self._links: Links | None = None
+        #: Set when the daemon shall stop; the reason is written before it.
+        self._stopping = threading.Event()
+        self._failure: Exception | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """True while the link to Slack is up."""
+        return self._links is not None and self._links.is_up
+
+    @property
+    def running_count(self) -> int:
+        """How many questions are being answered."""
+        return 0 if self._workers is None else self._workers.running_count
+
+    def run(self) -> None:
+        """Start, wait for SIGTERM or SIGINT, stop.
+
+        Raises:
+            Exception: What made the daemon stop, where nobody asked it to.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        try:
+            self.start()
+            self.wait()
+        finally:
+            self.stop()
+
+    def start(self) -> None:
+        """Build and start all parts; the link comes up in the background."""
+        try:
+            self._start_parts()
+        except _Stopped:
+            self._stopping.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the daemon is to stop."""
+        return self._stopping.wait(timeout)
+
+    def stop(self) -> None:
+        """Stop all parts in the reverse order of their start.
+
+        Raises:
+            Exception: What made the daemon stop, where nobody asked it to.
+        """
+        self._stopping.set()
+        # The link goes first, so that Slack sends new envelopes elsewhere or keeps them; what has
+        # arrived is put into the inbox; then running answers get their time, and only then do the
+        # parts go that they need.
+        self._parts.close()
+        if self._workers is not None:
+            _log.info("stopped")
+        if self._failure is not None:
+            raise self._failure
+
+    def _start_parts(self) -> None:
+        settings = self._settings
+        database = Database(url=settings.database_url)
+        database.open()
+        self._parts.callback(database.close)
+        inbox = Inbox(
+            database=database,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            lease_seconds=_LEASE_SECONDS,
+            queue_limit=settings.queue_limit,
+            retention_hours=settings.retention_hours,
+            on_ready=self._wake_workers,
+        )
+        self._recover(inbox)
+        slack = Slack(
+            bot_token=settings.slack_bot_token.get_secret_value(),
+            api_url=settings.slack_api_url,
+            pool_size=settings.workers,
+        )
+        self._parts.callback(slack.close)
+        identity = self._identify(slack)
+        self._start_workers(inbox, self._start_editor(slack, inbox))
+        self._start_listener(slack, inbox, identity)
+        _log.info("started", extra={"bot": identity.user_id, "team": identity.team_id})
+
+    def _start_editor(self, slack: Slack, inbox: Inbox) -> Editor:
+        settings = self._settings
+        senders = ThreadPoolExecutor(settings.workers, thread_name_prefix="chatrelaybot-sender")
+        self._parts.callback(senders.shutdown)
+        now = time.monotonic()
+        editor = Editor(
+            sender=Sender(slack=slack, inbox=inbox, reaction=settings.slack_busy_reaction or ""),
+            senders=senders,
+            budget=WorkspaceBudget(
+                edits_per_minute=settings.edits_per_minute,
+                posts_per_minute=settings.posts_per_minute,
+                now=now,
+            ),
+            habits=Habits(
+                placeholder=message(settings.placeholder),
+                edit_seconds=settings.edit_seconds,
+                overflow_seconds=settings.overflow_seconds,
+                has_reaction=settings.slack_busy_reaction is not None,
+            ),
+            clock=time.monotonic,
+        )
+        self._loop("editor", editor.step, wake=editor.wake, afterwards=editor.let_go)
+        return editor
+
+    def _start_workers(self, inbox: Inbox, editor: Editor) -> None:
+        settings = self._settings
+        backend = self._backend()
+        self._parts.callback(backend.close)
+        relay = Relay(
+            inbox=inbox,
+            backend=backend,
+            editor=editor,
+            answer_max_chars=settings.answer_max_chars,
+        )
+        workers = Workers(inbox=inbox, answer=relay.answer, size=settings.workers)
+        self._workers = workers
+        self._loop("heartbeat", workers.beat, every=_LEASE_SECONDS / 3.0)
+        self._loop("purge", partial(_purge, inbox), every=_PURGE_SECONDS)
+        self._parts.callback(lambda: workers.drain(self._drain_seconds()))
+        self._loop("leaser", workers.step, wake=workers.wake)
+
+    def _start_listener(self, slack: Slack, inbox: Inbox, identity: Identity) -> None:
+        settings = self._settings
+        app_token = settings.slack_app_token.get_secret_value()
+        links = Links(open_url=lambda: slack.open_link_url(app_token))
+        self._links = links
+        listener = Listener(
+            links=links,
+            inbox=inbox,
+            reading=Reading(
+                identity=identity, reply_in=settings.reply_in, channels=settings.slack_channel
+            ),
+            new_traceparent=telemetry.new_traceparent,
+        )
+        self._loop("listener", listener.step, wake=links.wake)
+        self._loop("link", links.step, wake=links.wake)
+        self._parts.callback(links.close)
+
+    def _backend(self) -> Backend:
+        settings = self._settings
+        dialect = dialects.dialect(
+            settings.backend_dialect,
+            model=settings.backend_model,
+            system_prompt=settings.backend_system_prompt,
+            separator=settings.backend_part_separator,
+        )
+        token = settings.backend_token
+        return Backend(
+            url=settings.backend_url,
+            dialect=dialect,
+            token=token.get_secret_value() if token else None,
+            headers=settings.backend_headers,
+            connect_seconds=settings.backend_connect_seconds,
+            idle_seconds=settings.backend_idle_seconds,
+            silence_seconds=settings.backend_silence_seconds,
+            pool_size=settings.workers,
+        )
+
+    def _recover(self, inbox: Inbox) -> None:
+        recovered = inbox.recover()
+        if recovered:
+            _log.warning("took up questions of an earlier run", extra={"questions": recovered})
+
+    def _identify(self, slack: Slack) -> Identity:
+        """Ask Slack who we are, for as long as it takes to reach it."""
+        delay = _IDENTIFY_SECONDS
+        while True:
+            try:
+                identity = slack.identify()
+            except TransientError as error:
+                wait = max(delay, error.retry_after or 0.0)
+                _log.warning("slack not reachable", extra={"error": str(error)})
+                if self._stopping.wait(wait):
+                    raise _Stopped from None
+                delay = min(_MOST_IDENTIFY_SECONDS, delay * 2.0)
+            else:
+                user_id = self._settings.slack_bot_user_id or identity.user_id
+                return replace(identity, user_id=user_id)
+
+    def _loop(
+        self,
+        name: str,
+        step: Callable[[], object],
+        *,
+        wake: Callable[[], None] = lambda: None,
+        every: float = 0.0,
+        afterwards: Callable[[], object] | None = None,
+    ) -> None:
+        loop = Loop(name, step, failed=self._fail, wake=wake, every=every, afterwards=afterwards)
+        loop.start()
+        self._parts.callback(loop.stop)
+
+    def _wake_workers(self) -> None:
+        if self._workers is not None:
+            self._workers.wake()
+
+    def _drain_seconds(self) -> float:
+        return 0.0 if self._failure is not None else self._settings.drain_seconds
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, ConfigurationError):
+            _log.critical("a loop died", exc_info=error)
+        if self._failure is None:
+            self._failure = error
+        self._stopping.set()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self._stopping.is_set() and self._workers is not None:
+            self._workers.hurry()
+        self._stopping.set()
+        _log.info("stopping", extra={"signal": signal.Signals(number).name})
+
+
+class _Stopped(Exception):
+    """The daemon was stopped before it had started."""
+
+
+def _purge(inbox: Inbox) -> None:
+    try:
+        inbox.purge()
+    except TransientError as error:
+        _log.warning("old keys not deleted", extra={"error": str(error)})

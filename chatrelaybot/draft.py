@@ -1,0 +1,244 @@
+"""One reply while it is written: the text so far, what Slack shows of it, and what it needs next.
+
+A draft has two sides. The relay's thread calls `append`, `close` and `leave` and may wait on
+`settled`. Everything else belongs to the editor's thread alone; what crosses over is `_arrived`, a
+queue, and three flags that are each written by one side. `_is_announced` keeps text that arrives
+while the editor already knows of unseen text from waking it again.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from chatrelaybot.budget import Method
+from chatrelaybot.inbox import Delivery
+from chatrelaybot.render import Message, Rendering
+
+
+class Outcome(enum.StrEnum):
+    """How the writing of a reply ended."""
+
+    DELIVERED = "delivered"
+    UNDELIVERABLE = "undeliverable"
+    LEFT = "left"  #: given back, for a later try or for another process
+
+
+class Urgency(enum.IntEnum):
+    """Which replies are written first; the lowest first."""
+
+    FINAL = 0
+    FIRST_TEXT = 1
+    MORE_TEXT = 2
+
+
+@dataclass(slots=True)
+class SentPart:
+    """One message of the reply, as far as we know what Slack has."""
+
+    ts: str | None = None  #: None: posted or not, nobody knows
+    shown: Message | None = None  #: None: not known
+    stale_ts: str | None = None  #: an earlier message that this one stands for, to be deleted
+    is_recorded: bool = True  #: False while the inbox does not know the ts
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The next thing to do for a reply."""
+
+    method: Method | None  #: None: nothing of Slack's, the inbox has to learn a ts
+    part: int = 0
+    message: Message | None = None
+    ts: str | None = None  #: of the message to edit or delete, or that a post replaces
+
+
+@dataclass(slots=True)
+class Timeline:
+    """When things happened, in seconds of the editor's clock; None: not yet."""
+
+    opened: float
+    placeholder: float | None = None
+    first_text: float | None = None
+    closed: float | None = None
+    settled: float | None = None
+
+
+class Draft:
+    """A reply being written."""
+
+    def __init__(
+        self,
+        *,
+        delivery: Delivery,
+        placeholder: Message,
+        now: float,
+        announce: Callable[[Draft], None],
+    ) -> None:
+        self.delivery = delivery
+        self.settled: Future[Outcome] = Future()
+        self.timeline = Timeline(opened=now)
+        self.edit_count = 0
+        self._announce = announce
+        self._arrived: deque[str] = deque()
+        self._is_announced = False
+        self._closing: tuple[str | None] | None = None
+        self._is_leaving = False
+        # From here on the editor's thread only.
+        self.rendering = Rendering()
+        self.parts = [SentPart(ts=part.ts, stale_ts=part.stale_ts) for part in delivery.parts]
+        self.in_flight: Call | None = None
+        self.not_before = now  #: no call earlier, after a failed one
+        self.next_edit_at = now  #: no intermediate edit earlier
+        self.failure_count = 0
+        self.has_news = False  #: something may be there to send
+        self.is_deferred = False
+        self.wants_reaction = False
+        # An earlier try that left no message may have left a reaction.
+        self.has_reaction = bool(self.parts) and all(part.ts is None for part in self.parts)
+        self.is_plain = False
+        self._placeholder = placeholder
+        self._exact_count = 0  #: leading parts that show all they ever will
+        self._has_more = False  #: more is left to send after the call that was last asked for
+        self._last_call: Call | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Draft({self.delivery.question.id[:8]}, {self.rendering.length} characters, "
+            f"{len(self.parts)} parts, in flight: {self.in_flight and self.in_flight.method})"
+        )
+
+    # The relay's side.
+
+    def append(self, text: str) -> None:
+        """Add text to the reply. Never waits."""
+        self._arrived.append(text)
+        if not self._is_announced:
+            self._is_announced = True
+            self._announce(self)
+
+    def close(self, *, note: str | None = None) -> None:
+        """Say that the text is complete; `note` is put after it."""
+        self._closing = (note,)
+        self._announce(self)
+
+    def leave(self) -> None:
+        """Stop writing; `settled` says when no call is under way any more."""
+        self._is_leaving = True
+        self._announce(self)
+
+    # The editor's side.
+
+    @property
+    def is_leaving(self) -> bool:
+        return self._is_leaving
+
+    @property
+    def is_closed(self) -> bool:
+        return self.timeline.closed is not None
+
+    @property
+    def owes_edit(self) -> bool:
+        """True where Slack shows something of this reply, so that its last words need an edit."""
+        return bool(self.parts) or self.in_flight is not None
+
+    @property
+    def urgency(self) -> tuple[Urgency, float]:
+        """What to sort by: the kind of call, then since when it has been waited for."""
+        if self.timeline.closed is not None:
+            return Urgency.FINAL, self.timeline.closed
+        if self.timeline.first_text is None:
+            return Urgency.FIRST_TEXT, self.timeline.opened
+        return Urgency.MORE_TEXT, self.next_edit_at
+
+    def notice(self, now: float) -> None:
+        """Take notice of an announcement."""
+        self.has_news = True
+        if self._closing is not None and self.timeline.closed is None:
+            self.timeline.closed = now
+
+    def likely_method(self) -> Method | None:
+        """Return the method that the next call will most likely need, without rendering."""
+        mending = self._mending()
+        if mending is not None:
+            return mending.method
+        if not self.parts:
+            return Method.POST
+        is_exact = self._exact_count >= len(self.parts)
+        return Method.POST if is_exact else Method.UPDATE
+
+    def next_call(self) -> Call | None:
+        """Render what has arrived and return what to do next; None: all is as it should be."""
+        mending = self._mending()
+        if mending is not None:
+            return mending
+        if self._last_call is None or not self.rendering.is_closed:
+            self._take_in()
+            self._last_call = self._showing() or self._tidying()
+            self.has_news = self._last_call is not None
+        return self._last_call
+
+    def started(self, call: Call) -> None:
+        """Remember the call that is under way."""
+        self.in_flight = call
+        self.has_news = self._has_more
+
+    def concluded(self) -> None:
+        """Forget what was to be done: a call has ended."""
+        self.in_flight = None
+        self._last_call = None
+
+    def is_placeholder(self, message: Message | None) -> bool:
+        """Say whether a message is what stands there before any text."""
+        return message is self._placeholder
+
+    def _mending(self) -> Call | None:
+        for index, part in enumerate(self.parts):
+            if part.ts is None:
+                return Call(Method.LOOK_UP, index)
+            if not part.is_recorded:
+                return Call(None, index, ts=part.ts)
+            if part.stale_ts is not None:
+                return Call(Method.DELETE, index, ts=part.stale_ts)
+        return None
+
+    def _take_in(self) -> None:
+        # Cleared first: text that arrives from here on announces itself again.
+        self._is_announced = False
+        closing = self._closing
+        while self._arrived:
+            self.rendering.append(self._arrived.popleft())
+        if closing is not None and not self.rendering.is_closed:
+            self.rendering.close(note=closing[0])
+
+    def _showing(self) -> Call | None:
+        if self.is_deferred and not self.rendering.is_closed:
+            return None
+        self._has_more = False
+        part_count = self.rendering.part_count()
+        sealed_count = self.rendering.sealed_count()
+        for index in range(self._exact_count, min(part_count, len(self.parts))):
+            message, part = self.rendering.part(index), self.parts[index]
+            if part.shown != message:
+                self._has_more = index + 1 < part_count
+                return Call(Method.UPDATE, index, message, part.ts)
+            if index < sealed_count:
+                self._exact_count = index + 1
+        if part_count > len(self.parts):
+            index = len(self.parts)
+            self._has_more = index + 1 < part_count
+            return Call(Method.POST, index, self.rendering.part(index))
+        if self.parts or self.rendering.is_closed:
+            return None
+        return Call(Method.POST, 0, self._placeholder)
+
+    def _tidying(self) -> Call | None:
+        if not self.rendering.is_closed:
+            is_idle = self.is_deferred and self.wants_reaction and not self.has_reaction
+            return Call(Method.REACT) if is_idle else None
+        if len(self.parts) > max(1, self.rendering.part_count()):
+            # An earlier try had come further than this answer goes.
+            return Call(Method.DELETE, len(self.parts) - 1, ts=self.parts[-1].ts)
+        return Call(Method.UNREACT) if self.has_reaction else None

@@ -1,0 +1,193 @@
+"""One question from its lease to its last edit."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from functools import partial
+
+from chatrelaybot import wording
+from chatrelaybot.backend import AnswerCancelled, Backend
+from chatrelaybot.draft import Draft, Outcome
+from chatrelaybot.editor import Editor
+from chatrelaybot.errors import (
+    ChatRelayBotError,
+    FailureKind,
+    LeaseLost,
+    PermanentError,
+    TransientError,
+)
+from chatrelaybot.inbox import Delivery, Inbox
+
+_log = logging.getLogger(__name__)
+
+#: A question that failed before its first text is asked this many times more.
+_MOST_RETRIES = 3
+#: The inbox is asked again after this · 2ⁿ while it cannot be reached; seconds.
+_SETTLE_SECONDS = 0.5
+_MOST_SETTLE_SECONDS = 15.0
+
+
+class Relay:
+    """Answers questions; each call of `answer` on a thread of its own."""
+
+    def __init__(
+        self, *, inbox: Inbox, backend: Backend, editor: Editor, answer_max_chars: int
+    ) -> None:
+        self._inbox = inbox
+        self._backend = backend
+        self._editor = editor
+        self._answer_max_chars = answer_max_chars
+
+    def answer(self, delivery: Delivery, stop: Future[None]) -> None:
+        """Answer one question and settle it. `stop`, once done, gives the question back."""
+        draft = self._editor.open(delivery)
+        stop.add_done_callback(lambda _: draft.leave())
+        failure: FailureKind | None = None
+        again: TransientError | None = None
+        try:
+            failure, note = self._fill(draft, delivery)
+            draft.close(note=note)
+        except AnswerCancelled:
+            draft.leave()
+        except TransientError as error:
+            again = error
+            draft.leave()
+        outcome = draft.settled.result()
+        self._settle(partial(self._conclude, delivery, outcome, failure, again), delivery, stop)
+        if outcome is not Outcome.LEFT:
+            _log_finished(draft, outcome, failure)
+
+    def _fill(self, draft: Draft, delivery: Delivery) -> tuple[FailureKind | None, str | None]:
+        """Stream the answer into the draft; return what it lacks, and the note that ends it.
+
+        Raises:
+            TransientError: Nothing has come yet, and asking again may help.
+            AnswerCancelled: The draft is settled already, or being left.
+        """
+        reference = delivery.question.id[:8]
+        if delivery.is_refused:
+            return FailureKind.BUSY, wording.no_answer(FailureKind.BUSY, reference=reference)
+        if not delivery.question.text:
+            return None, wording.HINT
+        stream = _Stream(draft, self._answer_max_chars)
+        failure = self._read(stream, delivery)
+        if failure is None:
+            return None, None
+        tell = wording.incomplete if stream.has_text else wording.no_answer
+        return failure, tell(failure, reference=reference)
+
+    def _read(self, stream: _Stream, delivery: Delivery) -> FailureKind | None:
+        try:
+            return self._stream(stream, delivery)
+        except (TransientError, PermanentError) as error:
+            _log_failed(delivery, error)
+            may_retry = isinstance(error, TransientError) and delivery.attempt <= _MOST_RETRIES
+            if may_retry and not stream.has_text:
+                raise
+            return error.kind
+        except AnswerCancelled:
+            raise
+        except Exception:  # noqa: BLE001 - the reader gets a sentence, the log the traceback
+            _log.exception("relaying broke", extra={"question": delivery.question.id})
+            return FailureKind.INTERNAL
+
+    def _stream(self, stream: _Stream, delivery: Delivery) -> FailureKind | None:
+        with self._backend.ask(delivery.question, traceparent=delivery.traceparent) as answer:
+            stream.draft.settled.add_done_callback(lambda _: answer.cancel())
+            for delta in answer:
+                if not stream.take(delta.text):
+                    return FailureKind.TOO_LONG
+            if not stream.has_text:
+                return FailureKind.EMPTY
+            return FailureKind.TOO_LONG if answer.is_truncated else None
+
+    def _settle(self, verb: Callable[[], None], delivery: Delivery, stop: Future[None]) -> None:
+        """Tell the inbox how it ended, for as long as it takes to reach it."""
+        fields = {"question": delivery.question.id}
+        delay = _SETTLE_SECONDS
+        while True:
+            try:
+                return verb()
+            except LeaseLost:
+                return _log.warning("lease lost", extra=fields)
+            except TransientError as error:
+                _log.warning("not settled yet", extra={**fields, "error": str(error)})
+            if stop.done():
+                return None  # Its lease runs out, or the next start takes it up.
+            wait([stop], timeout=delay)
+            delay = min(_MOST_SETTLE_SECONDS, delay * 2.0)
+
+    def _conclude(
+        self,
+        delivery: Delivery,
+        outcome: Outcome,
+        failure: FailureKind | None,
+        again: TransientError | None,
+    ) -> None:
+        if outcome is Outcome.LEFT and again is not None:
+            delay = 2.0 ** (delivery.attempt - 1) * random.uniform(0.75, 1.25)
+            self._inbox.retry(delivery, after=max(delay, again.retry_after or 0.0))
+        elif outcome is Outcome.LEFT:
+            self._inbox.release(delivery)
+        elif failure is not None:
+            self._inbox.bury(delivery, reason=failure.value)
+        else:
+            self._inbox.finish(delivery, outcome=outcome)
+
+
+class _Stream:
+    """What has come of one answer."""
+
+    def __init__(self, draft: Draft, max_chars: int) -> None:
+        self.draft = draft
+        self.has_text = False
+        self._room = max_chars
+
+    def take(self, text: str) -> bool:
+        """Hand text to the draft; False where the answer may not grow any longer."""
+        fits = len(text) <= self._room
+        text = text[: self._room]
+        self._room -= len(text)
+        self.draft.append(text)
+        self.has_text = self.has_text or not text.isspace()
+        return fits
+
+
+def _log_failed(delivery: Delivery, error: ChatRelayBotError) -> None:
+    kind = getattr(error, "kind", FailureKind.INTERNAL)
+    _log.warning(
+        "backend failed",
+        extra={
+            "question": delivery.question.id,
+            "attempt": delivery.attempt,
+            "kind": kind.value,
+            "error": str(error),
+        },
+    )
+
+
+def _log_finished(draft: Draft, outcome: Outcome, failure: FailureKind | None) -> None:
+    line, delivery = draft.timeline, draft.delivery
+    seconds = {
+        "placeholder_seconds": line.placeholder,
+        "first_text_seconds": line.first_text,
+        "closed_seconds": line.closed,
+        "total_seconds": line.settled,
+    }
+    _log.info(
+        "reply finished",
+        extra={
+            "question": delivery.question.id,
+            "channel": delivery.question.channel,
+            "outcome": outcome.value,
+            "failure": failure and failure.value,
+            "attempt": delivery.attempt,
+            **{name: round(at - line.opened, 3) for name, at in seconds.items() if at is not None},
+            "edits": draft.edit_count,
+            "parts": len(draft.parts),
+            "characters": draft.rendering.length,
+        },
+    )

@@ -1,0 +1,92 @@
+"""Making the calls that the editor has decided on, and keeping the inbox informed of each post."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from chatrelaybot.budget import Method
+from chatrelaybot.draft import Call
+from chatrelaybot.errors import TransientError, Undeliverable
+from chatrelaybot.inbox import Delivery, Inbox
+from chatrelaybot.slack import FoundPart, Slack
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A message that Slack has taken."""
+
+    ts: str
+    is_recorded: bool
+
+
+class Sender:
+    """Makes one call at a time on the thread that asks; holds no state of its own."""
+
+    def __init__(self, *, slack: Slack, inbox: Inbox, reaction: str) -> None:
+        self._slack = slack
+        self._inbox = inbox
+        self._reaction = reaction
+
+    def make(
+        self, delivery: Delivery, call: Call, *, is_plain: bool
+    ) -> Posted | list[FoundPart] | None:
+        """Make the call. Raises what the slack module and the inbox raise."""
+        question = delivery.question
+        match call.method:
+            case None:
+                self._record(delivery, call)
+            case Method.POST:
+                return self._post(delivery, call, is_plain=is_plain)
+            case Method.UPDATE:
+                self._edit(delivery, call, is_plain=is_plain)
+            case Method.DELETE:
+                self._delete(delivery, call)
+            case Method.REACT:
+                self._slack.react(question.channel, question.ts, self._reaction)
+            case Method.UNREACT:
+                self._slack.unreact(question.channel, question.ts, self._reaction)
+            case Method.LOOK_UP:
+                return self._slack.find_parts(
+                    question.channel,
+                    question.thread_ts,
+                    question_id=question.id,
+                    oldest=question.ts,
+                )
+        return None
+
+    def _edit(self, delivery: Delivery, call: Call, *, is_plain: bool) -> None:
+        assert call.ts  # noqa: S101 - the draft never asks otherwise
+        assert call.message  # noqa: S101 - nor so
+        self._slack.update(delivery.question.channel, call.ts, call.message, as_plain=is_plain)
+
+    def _post(self, delivery: Delivery, call: Call, *, is_plain: bool) -> Posted:
+        assert call.message  # noqa: S101 - the draft never asks otherwise
+        question = delivery.question
+        # The lease itself carries the intent of a first part, which saves a commit.
+        if call.part > 0 or call.ts is not None or delivery.parts:
+            self._inbox.intend_post(delivery, call.part, stale_ts=call.ts)
+        ts = self._slack.post(
+            question.channel,
+            question.thread_ts,
+            call.message,
+            question_id=question.id,
+            part=call.part,
+            as_plain=is_plain,
+        )
+        try:
+            self._inbox.record_post(delivery, call.part, ts, stale_ts=call.ts)
+        except TransientError:
+            return Posted(ts, is_recorded=False)
+        return Posted(ts, is_recorded=True)
+
+    def _record(self, delivery: Delivery, call: Call) -> None:
+        assert call.ts  # noqa: S101 - the draft never asks otherwise
+        self._inbox.record_post(delivery, call.part, call.ts)
+
+    def _delete(self, delivery: Delivery, call: Call) -> None:
+        assert call.ts  # noqa: S101 - the draft never asks otherwise
+        # Where it cannot be deleted any more nobody can see it either.
+        with suppress(Undeliverable):
+            self._slack.delete(delivery.question.channel, call.ts)
+        self._inbox.forget_post(delivery, call.part, call.ts)

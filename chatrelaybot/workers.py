@@ -1,0 +1,133 @@
+"""Leasing questions and answering them on a pool of threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from chatrelaybot.errors import TransientError
+from chatrelaybot.inbox import Delivery, Inbox
+
+_log = logging.getLogger(__name__)
+
+#: How long the leaser sleeps when nobody wakes it; seconds.
+_IDLE_SECONDS = 5.0
+#: Wait after the inbox could not be reached; seconds.
+_TROUBLE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    delivery: Delivery
+    stop: Future[None] = field(default_factory=Future)
+
+
+class Workers:
+    """Up to `size` answers at once. `step` and `beat` are the bodies of two loops."""
+
+    def __init__(
+        self, *, inbox: Inbox, answer: Callable[[Delivery, Future[None]], None], size: int
+    ) -> None:
+        self._inbox = inbox
+        self._answer = answer
+        self._size = size
+        self._pool = ThreadPoolExecutor(size, thread_name_prefix="chatrelaybot-worker")
+        self._wake = threading.Event()
+        #: Guards the two below, and is notified when a question leaves or the drain is to end.
+        self._left = threading.Condition()
+        self._running: dict[str, _Running] = {}
+        self._is_hurried = False
+
+    def __repr__(self) -> str:
+        return f"Workers({self.running_count}/{self._size})"
+
+    @property
+    def running_count(self) -> int:
+        with self._left:
+            return len(self._running)
+
+    def wake(self) -> None:
+        """Say that there may be something to lease."""
+        self._wake.set()
+
+    def step(self) -> None:
+        """Lease what can be answered now, then wait until there may be more."""
+        # Cleared before the lease: what is enqueued from here on wakes us again.
+        self._wake.clear()
+        try:
+            wait = self._lease()
+        except TransientError as error:
+            _log.warning("inbox not reachable", extra={"error": str(error)})
+            wait = _TROUBLE_SECONDS
+        self._wake.wait(wait)
+
+    def beat(self) -> None:
+        """Extend the leases of all running questions; stop those that another process has.
+
+        It is told of no running questions, too: it takes back those whose lease has run out.
+        """
+        with self._left:
+            lease_ids = list(self._running)
+        try:
+            lost = self._inbox.extend(lease_ids)
+        except TransientError as error:
+            _log.warning("leases not extended", extra={"error": str(error)})
+            return
+        for lease_id in lost:
+            self._stop(lease_id)
+
+    def drain(self, seconds: float) -> None:
+        """Give running answers `seconds` to end, then give back what is left. Needs no leaser."""
+        with self._left:
+            self._left.wait_for(lambda: self._is_hurried or not self._running, timeout=seconds)
+            lease_ids = list(self._running)
+        for lease_id in lease_ids:
+            self._stop(lease_id)
+        self._pool.shutdown(wait=True)
+
+    def hurry(self) -> None:
+        """End a drain that is under way, or to come, at once."""
+        with self._left:
+            self._is_hurried = True
+            self._left.notify_all()
+
+    def _lease(self) -> float:
+        free = self._size - self.running_count
+        if free <= 0:
+            return _IDLE_SECONDS
+        deliveries = self._inbox.lease(free)
+        for delivery in deliveries:
+            self._start(delivery)
+        if len(deliveries) == free:
+            return 0.0
+        next_ready_in = self._inbox.next_ready_in()
+        return _IDLE_SECONDS if next_ready_in is None else min(_IDLE_SECONDS, next_ready_in)
+
+    def _start(self, delivery: Delivery) -> None:
+        running = _Running(delivery)
+        with self._left:
+            self._running[delivery.lease_id] = running
+        self._pool.submit(self._run, running)
+
+    def _run(self, running: _Running) -> None:
+        """Answer one question; runs on a pool thread."""
+        try:
+            self._answer(running.delivery, running.stop)
+        except Exception:  # noqa: BLE001 - the top of a thread
+            # The question stays leased to us and is not extended any more: it comes back when the
+            # lease ends, and is buried when that has happened too often.
+            _log.exception("answering broke", extra={"question": running.delivery.question.id})
+        finally:
+            with self._left:
+                del self._running[running.delivery.lease_id]
+                self._left.notify_all()
+            self._wake.set()
+
+    def _stop(self, lease_id: str) -> None:
+        with self._left:
+            running = self._running.get(lease_id)
+        if running is not None and not running.stop.done():
+            running.stop.set_result(None)
