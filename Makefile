@@ -33,8 +33,12 @@ $(READY): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(READY)
 
+# The question goes to the shell by way of the environment, where no character of it means anything.
+override ASK := $(value ASK)
+export ASK
+
 demo: $(READY) ## the bot in a local workspace, no Slack account; ASK="…" asks one question and exits
-	$(BIN)/chatrelaybot playground $(if $(ASK),--ask "$(ASK)")
+	@$(BIN)/chatrelaybot playground $${ASK:+"--ask=$$ASK"}
 
 run: $(READY) ## the daemon, with the settings of the environment and .env
 	$(BIN)/chatrelaybot run

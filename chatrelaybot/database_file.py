@@ -58,7 +58,7 @@ def file_of(url: str) -> Path:
     except ArgumentError:
         parsed = None  # It may hold a password, so neither it nor SQLAlchemy's words are shown.
     file = parsed.database if parsed and parsed.get_backend_name() == "sqlite" else None
-    if not file or file == ":memory:" or file.startswith("file:"):
+    if not file or not Path(file).name or file == ":memory:" or file.startswith("file:"):
         raise ConfigurationError(
             "DATABASE_URL", "it names no SQLite file", "give sqlite:///FILE"
         ) from None

@@ -93,7 +93,9 @@ class Settings(BaseSettings):
         default="", description="id of the channel where doctor --send and the live tests post"
     )
     backend_url: Annotated[str, AfterValidator(checks.http_url)] = Field(
-        default="http://localhost:8080/v1/chat/stream", description="where questions are sent"
+        default="http://localhost:8080/v1/chat/stream",
+        description="where questions are sent; empty: http://localhost:8080/v1/chat/stream, "
+        "in the playground its sample backend",
     )
     backend_dialect: Annotated[Literal["relay", "openai"], _ANY_CASE] = Field(
         default="relay", description="wire format of the backend: relay or openai"
@@ -198,7 +200,10 @@ class Settings(BaseSettings):
     )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(checks.upper)
-    ] = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR")
+    ] = Field(
+        default="INFO",
+        description="DEBUG, INFO, WARNING or ERROR; empty: INFO, in the playground WARNING",
+    )
     otel_exporter: Annotated[Literal["otlp", "console", "none"], _ANY_CASE] = Field(
         default="none", description="where traces, metrics and logs go: otlp, console or none"
     )

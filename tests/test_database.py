@@ -328,6 +328,7 @@ def test_a_file_that_is_locked_at_the_start_is_trouble_that_may_pass(file: Path)
     [
         "sqlite://",
         "sqlite:///:memory:",
+        "sqlite:////",
         "sqlite:///file:inbox?mode=memory&uri=true",
         "postgresql://user:hunter2@host/inbox",
         "hunter2",
