@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from types import TracebackType
-from typing import Self
 
 from tests.scripted_backend import (
     CHUNKED,
@@ -93,9 +92,6 @@ class AnsweringBackend(ScriptedBackend):
         self._answers: dict[str, Script] = {}
         self._gated: list[Gated] = []
         self._fallback: Script = _echo
-
-    def __enter__(self) -> Self:
-        return super().__enter__()
 
     def __exit__(
         self,

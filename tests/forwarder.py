@@ -7,7 +7,6 @@ import socket
 import ssl
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 CERTIFICATE = Path(__file__).parent / "certificates" / "loopback.pem"
@@ -46,12 +45,7 @@ class Forwarder:
         self._threads[0].start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _shut(self._listener)
         self._threads[0].join(_DEADLINE)
         for connection in self._sockets:

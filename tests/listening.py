@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Any, Self
 
 from chatrelaybot.link import Links, Patience
@@ -72,12 +71,7 @@ class Line:
         self.run(self.links.step)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.links.close()
         self._stack.close()
 

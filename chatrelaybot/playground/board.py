@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TypeVar
 
 from chatrelaybot.playground.messages import StoredMessage
@@ -48,12 +47,7 @@ class Board:
     def __enter__(self) -> None:
         self._changed.acquire()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._changed.release()
 
     def touch(self) -> None:

@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from aiohttp import web
@@ -97,12 +96,7 @@ class SampleBackend:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         loop, stopping, _ = self._started.result()
         loop.call_soon_threadsafe(stopping.set)
         self._thread.join(timeout=_THREAD_SECONDS)
