@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests mostly wait for each other's deadlines, so a few more of them than cores run at once.
+JOBS ?= 3
 
 # ruff does not read setup.cfg, so its settings are these flags.
 RUFF_STYLE := --line-length 100 --target-version py311
@@ -44,7 +46,10 @@ run: $(READY) ## the daemon, with the settings of the environment and .env
 	$(BIN)/chatrelaybot run
 
 test: $(READY) ## the whole test suite, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term --cov-fail-under=95
+
+bench: $(READY) ## what the daemon costs with ANSWERS=100 answers streaming at once
+	$(BIN)/python -m tests.bench
 
 check: $(READY) ## format, lint and types
 	$(BIN)/ruff format --check $(RUFF_STYLE) chatrelaybot tests
