@@ -39,8 +39,11 @@ RUNS: Mapping[str, tuple[list[str], str, dict[str, str]]] = {
     "answered": (
         ["--ask", "!json What's this?"],
         "",
-        # Ids of a real workspace, which name nobody in the playground, and a wish for colours.
+        # Ids of a real workspace, which name nobody in the playground, a proxy that cannot know
+        # it, and a wish for colours.
         {
+            "HTTP_PROXY": "http://127.0.0.1:1",
+            "http_proxy": "http://127.0.0.1:1",
             "SLACK_CHANNEL": "C0123456789",
             "SLACK_BOT_USER_ID": "U0123456789",
             "FORCE_COLOR": "1",

@@ -32,6 +32,7 @@ def play(question: str | None) -> int:
     settings = load_settings(needs_slack=False)
     level = settings.log_level if "log_level" in settings.model_fields_set else "WARNING"
     configure_logging(log_format=settings.log_format, level=level, stream=log_stream())
+    _keep_proxies_out()
     with _terminated_like_interrupted():
         try:
             with Stage(settings) as stage:
@@ -43,6 +44,12 @@ def play(question: str | None) -> int:
             # Nobody reads on. What the interpreter still flushes at its end goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _NOT_ANSWERED
+
+
+def _keep_proxies_out() -> None:
+    """Reach the workspace directly: a proxy that the machine uses knows another 127.0.0.1."""
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1")))
 
 
 class _Scene:
