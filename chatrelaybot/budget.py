@@ -68,6 +68,12 @@ class RateBudget:
         # What refills while we are blocked counts as well.
         return max(start, (needed - self._tokens) / self._rate)
 
+    def calls_within(self, seconds: float, now: float) -> float:
+        """Forecast how many calls may be made in the next `seconds`."""
+        self._refill(now)
+        is_blocked = self._blocked_until - now > seconds
+        return 0.0 if is_blocked else self._tokens + self._rate * seconds
+
     def take(self, now: float) -> None:
         """Count one call."""
         self._refill(now)
@@ -82,8 +88,10 @@ class RateBudget:
         self._blocked_until = max(self._blocked_until, now + retry_after)
 
     def _refill(self, now: float) -> None:
-        passed = max(0.0, now - self._refilled_at)
-        self._refilled_at = max(now, self._refilled_at)
+        passed = now - self._refilled_at
+        if passed <= 0.0:
+            return
+        self._refilled_at = now
         self._tokens = min(self.burst, self._tokens + passed * self._rate)
         if self._rate < self._full_rate and now > self._blocked_until:
             unblocked = min(passed, now - self._blocked_until)

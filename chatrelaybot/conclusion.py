@@ -17,6 +17,7 @@ from chatrelaybot.errors import (
     PermanentError,
     RateLimited,
     TransientError,
+    Undeliverable,
 )
 from chatrelaybot.sender import Posted
 
@@ -77,26 +78,22 @@ class Conclusions:
             raise error
         if isinstance(error, LeaseLost):
             return Outcome.LEFT
-        if call.method in _DECORATION and not isinstance(error, RateLimited):
-            _undecorated(draft, error)
-            return None
+        # Whatever the call was to show or to tidy is still to be done.
+        draft.has_news = True
         if isinstance(error, RateLimited):
             self._refused(draft, call, error, now)
-            return None
-        if isinstance(error, TransientError):
+        elif call.method in _DECORATION and not _may_repeat(draft, call, error):
+            _undecorated(draft, call, error)
+        elif isinstance(error, TransientError):
             _try_again(draft, call, error, now)
-            return None
-        if isinstance(error, BlocksRefused) and not draft.is_plain:
-            _log.warning("blocks refused, sending plain text", extra=_fields(draft, call))
-            draft.is_plain = True
-            return None
-        return _given_up(draft, call, error, now)
+        else:
+            return _given_up(draft, call, error, now)
+        return None
 
     def _refused(self, draft: Draft, call: Call, error: RateLimited, now: float) -> None:
         assert call.method is not None  # noqa: S101 - only Slack refuses
         wait = _RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
         self._budget.refused(call.method, now, retry_after=wait)
-        draft.has_news = True
         _log.warning(
             "refused by rate limit",
             extra={**_fields(draft, call), "retry_after_seconds": wait},
@@ -138,10 +135,18 @@ def _looked_up(draft: Draft, found: Sequence[FoundPart]) -> None:
         draft.parts.pop()
 
 
-def _undecorated(draft: Draft, error: Exception) -> None:
+def _may_repeat(draft: Draft, call: Call, error: Exception) -> bool:
+    """Say whether to try a reaction again: only its removal, which readers else wait for."""
+    is_first = draft.failure_count < _MOST_SURPRISES
+    return call.method is Method.UNREACT and isinstance(error, TransientError) and is_first
+
+
+def _undecorated(draft: Draft, call: Call, error: Exception) -> None:
     """A reaction that cannot be set or taken away is no reason to hold up the reply."""
-    draft.wants_reaction = draft.has_reaction = False
-    _log.warning("reaction failed", extra={"error": str(error)})
+    draft.wants_reaction = False
+    # One that may be there all the same is taken away in the end.
+    draft.has_reaction = call.method is Method.REACT and isinstance(error, OutcomeUnknown)
+    _log.warning("reaction failed", extra={**_fields(draft, call), "error": str(error)})
 
 
 def _try_again(draft: Draft, call: Call, error: TransientError, now: float) -> None:
@@ -155,7 +160,6 @@ def _try_again(draft: Draft, call: Call, error: TransientError, now: float) -> N
     draft.not_before = now + max(delay, error.retry_after or 0.0)
     # An intermediate edit is not repeated as it was: the next one takes what is there by then.
     draft.next_edit_at = max(draft.next_edit_at, draft.not_before)
-    draft.has_news = True
     _log.warning(
         "slack call failed",
         extra={**_fields(draft, call), "error": str(error), "retry_seconds": round(delay, 1)},
@@ -170,16 +174,30 @@ def _out_of_sight(draft: Draft, call: Call) -> None:
 
 
 def _given_up(draft: Draft, call: Call, error: Exception, now: float) -> Outcome | None:
-    if isinstance(error, PermanentError):
-        _log.error("reply undeliverable", extra={**_fields(draft, call), "error": str(error)})
-        return Outcome.UNDELIVERABLE
+    """Conclude from an error that the same call would meet again."""
+    fields = {**_fields(draft, call), "error": str(error)}
+    if isinstance(error, BlocksRefused) and not draft.is_plain:
+        _log.warning("blocks refused, sending plain text", extra=fields)
+        draft.is_plain = True
+        return None
+    if not isinstance(error, PermanentError):
+        return _surprised(draft, call, error, now)
+    if call.method is Method.LOOK_UP and not isinstance(error, Undeliverable):
+        # A second reply is a lesser evil than none.
+        _log.error("reply cannot be looked up, posting it again", extra=fields)
+        _looked_up(draft, ())
+        return None
+    _log.error("reply undeliverable", extra=fields)
+    return Outcome.UNDELIVERABLE
+
+
+def _surprised(draft: Draft, call: Call, error: Exception, now: float) -> Outcome | None:
     _log.error("slack call broke", extra=_fields(draft, call), exc_info=error)
     draft.failure_count += 1
     if draft.failure_count >= _MOST_SURPRISES:
         return Outcome.UNDELIVERABLE
     _out_of_sight(draft, call)
     draft.not_before = now + _MOST_RETRY_SECONDS / _MOST_SURPRISES
-    draft.has_news = True
     return None
 
 

@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 from chatrelaybot import dialects, telemetry
@@ -20,7 +21,7 @@ from chatrelaybot.backend import Backend
 from chatrelaybot.budget import WorkspaceBudget
 from chatrelaybot.database import Database
 from chatrelaybot.editor import Editor, Habits
-from chatrelaybot.errors import ConfigurationError, TransientError
+from chatrelaybot.errors import ChatRelayBotError, ConfigurationError, TransientError
 from chatrelaybot.events import Identity, Reading
 from chatrelaybot.inbox import Inbox
 from chatrelaybot.link import Links
@@ -95,8 +96,10 @@ class Daemon:
         self._parts = ExitStack()
         self._workers: Workers | None = None
         self._links: Links | None = None
-        #: Set when the daemon shall stop; the reason is written before it.
-        self._stopping = threading.Event()
+        self._is_stopping = False
+        #: Ends a wait. Not an event: a signal handler must take no lock that the very thread it
+        #: interrupts may hold, and `put` takes none.
+        self._stops: SimpleQueue[None] = SimpleQueue()
         self._failure: Exception | None = None
 
     @property
@@ -120,6 +123,7 @@ class Daemon:
         try:
             self.start()
             self.wait()
+            _log.info("stopping")
         finally:
             self.stop()
 
@@ -128,11 +132,14 @@ class Daemon:
         try:
             self._start_parts()
         except _Stopped:
-            self._stopping.set()
+            _log.info("stopped before the start was over")
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the daemon is to stop."""
-        return self._stopping.wait(timeout)
+        """Wait until the daemon is to stop; False: it is not yet."""
+        if not self._is_stopping:
+            with suppress(Empty):
+                self._stops.get(timeout=timeout)
+        return self._is_stopping
 
     def stop(self) -> None:
         """Stop all parts in the reverse order of their start.
@@ -140,7 +147,7 @@ class Daemon:
         Raises:
             Exception: What made the daemon stop, where nobody asked it to.
         """
-        self._stopping.set()
+        self._is_stopping = True
         # The link goes first, so that Slack sends new envelopes elsewhere or keeps them; what has
         # arrived is put into the inbox; then running answers get their time, and only then do the
         # parts go that they need.
@@ -213,7 +220,7 @@ class Daemon:
         self._workers = workers
         self._loop("heartbeat", workers.beat, every=_LEASE_SECONDS / 3.0)
         self._loop("purge", partial(_purge, inbox), every=_PURGE_SECONDS)
-        self._parts.callback(lambda: workers.drain(self._drain_seconds()))
+        self._parts.callback(workers.drain, settings.drain_seconds)
         self._loop("leaser", workers.step, wake=workers.wake)
 
     def _start_listener(self, slack: Slack, inbox: Inbox, identity: Identity) -> None:
@@ -260,19 +267,18 @@ class Daemon:
 
     def _identify(self, slack: Slack) -> Identity:
         """Ask Slack who we are, for as long as it takes to reach it."""
+        identity: Identity | None = None
         delay = _IDENTIFY_SECONDS
-        while True:
+        while identity is None and not self._is_stopping:
             try:
                 identity = slack.identify()
             except TransientError as error:
-                wait = max(delay, error.retry_after or 0.0)
                 _log.warning("slack not reachable", extra={"error": str(error)})
-                if self._stopping.wait(wait):
-                    raise _Stopped from None
+                self.wait(max(delay, error.retry_after or 0.0))
                 delay = min(_MOST_IDENTIFY_SECONDS, delay * 2.0)
-            else:
-                user_id = self._settings.slack_bot_user_id or identity.user_id
-                return replace(identity, user_id=user_id)
+        if identity is None or self._is_stopping:
+            raise _Stopped
+        return replace(identity, user_id=self._settings.slack_bot_user_id or identity.user_id)
 
     def _loop(
         self,
@@ -291,21 +297,32 @@ class Daemon:
         if self._workers is not None:
             self._workers.wake()
 
-    def _drain_seconds(self) -> float:
-        return 0.0 if self._failure is not None else self._settings.drain_seconds
-
     def _fail(self, error: Exception) -> None:
+        """Stop the daemon because of what a loop has raised; on that loop's thread."""
         if not isinstance(error, ConfigurationError):
             _log.critical("a loop died", exc_info=error)
+            error = LoopDied()
         if self._failure is None:
             self._failure = error
-        self._stopping.set()
+        self._hurry()
+        self._end_wait()
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._stopping.is_set() and self._workers is not None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._is_stopping:
+            self._hurry()
+        self._end_wait()
+
+    def _end_wait(self) -> None:
+        self._is_stopping = True
+        self._stops.put(None)
+
+    def _hurry(self) -> None:
+        if self._workers is not None:
             self._workers.hurry()
-        self._stopping.set()
-        _log.info("stopping", extra={"signal": signal.Signals(number).name})
+
+
+class LoopDied(ChatRelayBotError):
+    """A thread of the daemon died; the log says why."""
 
 
 class _Stopped(Exception):

@@ -96,12 +96,10 @@ class Draft:
         self.has_news = False  #: something may be there to send
         self.is_deferred = False
         self.wants_reaction = False
-        # An earlier try that left no message may have left a reaction.
-        self.has_reaction = bool(self.parts) and all(part.ts is None for part in self.parts)
+        self.has_reaction = False
         self.is_plain = False
         self._placeholder = placeholder
         self._exact_count = 0  #: leading parts that show all they ever will
-        self._has_more = False  #: more is left to send after the call that was last asked for
         self._last_call: Call | None = None
 
     def __repr__(self) -> str:
@@ -129,6 +127,11 @@ class Draft:
         self._is_leaving = True
         self._announce(self)
 
+    @property
+    def is_traceless(self) -> bool:
+        """Whether surely nothing of it is in Slack; good once it is settled."""
+        return not self.parts and not self.has_reaction and self.in_flight is None
+
     # The editor's side.
 
     @property
@@ -138,6 +141,16 @@ class Draft:
     @property
     def is_closed(self) -> bool:
         return self.timeline.closed is not None
+
+    @property
+    def lifts_reaction(self) -> bool:
+        """True where the reaction is to go now, just before the message that it stands for comes.
+
+        In this order a reaction is left to nobody but a reply without a message, and a later try
+        knows from that to take it away.
+        """
+        is_first = not self.parts and not self.failure_count
+        return self.has_reaction and is_first and (self.is_closed or not self.is_deferred)
 
     @property
     def owes_edit(self) -> bool:
@@ -152,6 +165,12 @@ class Draft:
         if self.timeline.first_text is None:
             return Urgency.FIRST_TEXT, self.timeline.opened
         return Urgency.MORE_TEXT, self.next_edit_at
+
+    def allow_reaction(self) -> None:
+        """Let a reaction stand for the reply while it is deferred."""
+        self.wants_reaction = True
+        # An earlier try that left no message may have left a reaction.
+        self.has_reaction = bool(self.parts) and all(part.ts is None for part in self.parts)
 
     def notice(self, now: float) -> None:
         """Take notice of an announcement."""
@@ -183,12 +202,17 @@ class Draft:
     def started(self, call: Call) -> None:
         """Remember the call that is under way."""
         self.in_flight = call
-        self.has_news = self._has_more
+        if call is self._last_call:  # Else it only mends, and what was to be shown still is.
+            self.has_news = self.has_reaction or call.part + 1 < self.rendering.part_count()
 
     def concluded(self) -> None:
         """Forget what was to be done: a call has ended."""
         self.in_flight = None
         self._last_call = None
+
+    def is_done(self) -> bool:
+        """Say whether the reply is complete, and nothing is left to do for it."""
+        return self.next_call() is None and self.rendering.is_closed
 
     def is_placeholder(self, message: Message | None) -> bool:
         """Say whether a message is what stands there before any text."""
@@ -216,29 +240,26 @@ class Draft:
     def _showing(self) -> Call | None:
         if self.is_deferred and not self.rendering.is_closed:
             return None
-        self._has_more = False
         part_count = self.rendering.part_count()
         sealed_count = self.rendering.sealed_count()
         for index in range(self._exact_count, min(part_count, len(self.parts))):
             message, part = self.rendering.part(index), self.parts[index]
             if part.shown != message:
-                self._has_more = index + 1 < part_count
                 return Call(Method.UPDATE, index, message, part.ts)
             if index < sealed_count:
                 self._exact_count = index + 1
         if part_count > len(self.parts):
             index = len(self.parts)
-            self._has_more = index + 1 < part_count
             return Call(Method.POST, index, self.rendering.part(index))
         if self.parts or self.rendering.is_closed:
             return None
         return Call(Method.POST, 0, self._placeholder)
 
     def _tidying(self) -> Call | None:
-        if not self.rendering.is_closed:
-            is_idle = self.is_deferred and self.wants_reaction and not self.has_reaction
-            return Call(Method.REACT) if is_idle else None
-        if len(self.parts) > max(1, self.rendering.part_count()):
+        if self.is_deferred and not self.rendering.is_closed:
+            wants_reaction = self.wants_reaction and not self.has_reaction
+            return Call(Method.REACT) if wants_reaction else None
+        if self.rendering.is_closed and len(self.parts) > max(1, self.rendering.part_count()):
             # An earlier try had come further than this answer goes.
             return Call(Method.DELETE, len(self.parts) - 1, ts=self.parts[-1].ts)
         return Call(Method.UNREACT) if self.has_reaction else None

@@ -67,8 +67,10 @@ class Editor:
         self._conclusions = Conclusions(budget=budget)
         self._drafts: dict[int, Draft] = {}
         self._due_in = _IDLE_SECONDS
-        self._owed_edits = 0
-        self._finals_ahead = 0
+        # Reckoned at each step:
+        self._room = 0.0  #: how many more replies can be on show and get their last edit in time
+        self._owed_edits = 0  #: replies on show, each of which has its last edit still to come
+        self._finals_ahead = 0  #: last edits that wait before the one that is looked at
 
     def open(self, delivery: Delivery) -> Draft:
         """Begin a reply; its placeholder is on its way without a further word."""
@@ -93,10 +95,13 @@ class Editor:
         """
         self._listen()
         now = self._clock()
+        drafts = sorted(self._drafts.values(), key=lambda draft: draft.urgency)
         self._due_in = _IDLE_SECONDS
+        edits = self._budget[Method.UPDATE].calls_within(self._habits.overflow_seconds, now)
+        self._room = edits - sum(not draft.is_deferred for draft in drafts)
+        self._owed_edits = sum(draft.owes_edit for draft in drafts)
         self._finals_ahead = 0
-        self._owed_edits = sum(draft.owes_edit for draft in self._drafts.values())
-        for draft in sorted(self._drafts.values(), key=lambda draft: draft.urgency):
+        for draft in drafts:
             self._due_in = min(self._due_in, self._advance(draft, now))
 
     def let_go(self) -> None:
@@ -126,19 +131,14 @@ class Editor:
                 self._settle(news.draft, outcome)
         elif news is not None and not news.settled.done():
             if id(news) not in self._drafts:
-                self._admit(news, now)
+                self._admit(news)
             news.notice(now)
 
-    def _admit(self, draft: Draft, now: float) -> None:
-        draft.is_deferred = not draft.parts and not self._edits_suffice(now)
-        draft.wants_reaction = self._habits.has_reaction
+    def _admit(self, draft: Draft) -> None:
+        if self._habits.has_reaction:
+            draft.allow_reaction()
+        draft.is_deferred = not draft.parts  # Until there is room for it: most often at once.
         self._drafts[id(draft)] = draft
-
-    def _edits_suffice(self, now: float) -> bool:
-        """Forecast: could every reply on show, and one more, get its last edit in time?"""
-        owed = sum(not draft.is_deferred for draft in self._drafts.values())
-        wait = self._budget[Method.UPDATE].wait(now, calls=owed + 1)
-        return wait <= self._habits.overflow_seconds
 
     # What is due. Each of these returns the seconds until there is something to do.
 
@@ -146,17 +146,22 @@ class Editor:
         if draft.in_flight is not None:
             return _IDLE_SECONDS
         if draft.is_leaving:
-            self._settle(draft, Outcome.LEFT)
+            self._settle(draft, Outcome.DELIVERED if draft.is_done() else Outcome.LEFT)
             return _IDLE_SECONDS
         wait = self._wait(draft, now)
-        if wait > 0.0:
-            return wait
+        if wait <= 0.0:
+            wait = self._write(draft, now)
+        return min(wait, _CROWD_SECONDS) if draft.is_deferred else wait
+
+    def _write(self, draft: Draft, now: float) -> float:
+        if draft.lifts_reaction and not self._budget_wait(draft, Method.UNREACT, now):
+            return self._start(draft, Call(Method.UNREACT), now)
         call = draft.next_call()
         if call is not None:
             return self._start_when_allowed(draft, call, now)
         if draft.rendering.is_closed:
             self._settle(draft, Outcome.DELIVERED)
-        return _CROWD_SECONDS if draft.is_deferred else _IDLE_SECONDS
+        return _IDLE_SECONDS
 
     def _wait(self, draft: Draft, now: float) -> float:
         """Return the seconds until it is worth rendering this draft."""
@@ -165,7 +170,9 @@ class Editor:
             return wait
         if draft.is_deferred:
             has_text = draft.has_news or draft.rendering.has_text
-            draft.is_deferred = not (has_text and self._edits_suffice(now))
+            if has_text and self._room >= 1.0:
+                draft.is_deferred = False
+                self._room -= 1.0
             return wait
         method = draft.likely_method()
         if draft.parts and not draft.has_news and method in (Method.UPDATE, Method.POST):

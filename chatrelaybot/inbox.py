@@ -142,13 +142,14 @@ class Inbox:
         """Give a question up; it keeps its text for an operator, until it is purged."""
         self._settle(statements.BURY, delivery, end=str(reason), now=self._clock())
 
-    def retry(self, delivery: Delivery, *, after: float) -> None:
-        """Let it be leased again in `after` seconds."""
-        self._settle(statements.RETRY, delivery, due=self._clock() + after)
+    def retry(self, delivery: Delivery, *, after: float, is_traceless: bool = False) -> None:
+        """Let it be leased again in `after` seconds; `is_traceless`: nothing of it is in Slack."""
+        due = self._clock() + after
+        self._settle(statements.RETRY, delivery, is_traceless=is_traceless, due=due)
 
-    def release(self, delivery: Delivery) -> None:
-        """Give a question back, as if it had not been tried."""
-        self._settle(statements.RELEASE, delivery)
+    def release(self, delivery: Delivery, *, is_traceless: bool = False) -> None:
+        """Give a question back, as if it had not been tried; `is_traceless` as in `retry`."""
+        self._settle(statements.RELEASE, delivery, is_traceless=is_traceless)
 
     def intend_post(self, delivery: Delivery, part: int, *, stale_ts: str | None = None) -> None:
         """Note that a message is about to be posted, in place of `stale_ts` where that is given.
@@ -265,12 +266,23 @@ class Inbox:
         values = {"keys": list(lease_ids), "until": self._clock() + self._lease_seconds}
         return set(connection.scalars(statements.EXTEND, values))
 
-    def _settle(self, statement: Executable, delivery: Delivery, **values: object) -> None:
+    def _settle(
+        self,
+        statement: Executable,
+        delivery: Delivery,
+        *,
+        is_traceless: bool = False,
+        **values: object,
+    ) -> None:
         """End the lease, and pass the turn on."""
-        place = delivery.question.conversation
-        self._fenced(
-            statement, delivery, values, lambda connection: turns.pass_on(connection, place)
-        )
+        question = delivery.question
+
+        def pass_on(connection: Connection) -> None:
+            if is_traceless:
+                connection.execute(statements.FORGET_INTENTS, {"key": question.id})
+            turns.pass_on(connection, question.conversation)
+
+        self._fenced(statement, delivery, values, pass_on)
         self._on_ready()
 
     def _fenced(

@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 #: A question that failed before its first text is asked this many times more.
 _MOST_RETRIES = 3
+#: A question that was in flight so often when this program died may be the reason for it.
+_MOST_CRASHES = 15
 #: The inbox is asked again after this · 2ⁿ while it cannot be reached; seconds.
 _SETTLE_SECONDS = 0.5
 _MOST_SETTLE_SECONDS = 15.0
@@ -56,7 +58,7 @@ class Relay:
             again = error
             draft.leave()
         outcome = draft.settled.result()
-        self._settle(partial(self._conclude, delivery, outcome, failure, again), delivery, stop)
+        self._settle(partial(self._conclude, draft, failure, again), delivery, stop)
         if outcome is not Outcome.LEFT:
             _log_finished(draft, outcome, failure)
 
@@ -67,17 +69,14 @@ class Relay:
             TransientError: Nothing has come yet, and asking again may help.
             AnswerCancelled: The draft is settled already, or being left.
         """
-        reference = delivery.question.id[:8]
-        if delivery.is_refused:
-            return FailureKind.BUSY, wording.no_answer(FailureKind.BUSY, reference=reference)
         if not delivery.question.text:
             return None, wording.HINT
         stream = _Stream(draft, self._answer_max_chars)
-        failure = self._read(stream, delivery)
+        failure = _hopeless(delivery) or self._read(stream, delivery)
         if failure is None:
             return None, None
         tell = wording.incomplete if stream.has_text else wording.no_answer
-        return failure, tell(failure, reference=reference)
+        return failure, tell(failure, reference=delivery.question.id[:8])
 
     def _read(self, stream: _Stream, delivery: Delivery) -> FailureKind | None:
         try:
@@ -121,17 +120,15 @@ class Relay:
             delay = min(_MOST_SETTLE_SECONDS, delay * 2.0)
 
     def _conclude(
-        self,
-        delivery: Delivery,
-        outcome: Outcome,
-        failure: FailureKind | None,
-        again: TransientError | None,
+        self, draft: Draft, failure: FailureKind | None, again: TransientError | None
     ) -> None:
+        delivery, outcome = draft.delivery, draft.settled.result()
         if outcome is Outcome.LEFT and again is not None:
             delay = 2.0 ** (delivery.attempt - 1) * random.uniform(0.75, 1.25)
-            self._inbox.retry(delivery, after=max(delay, again.retry_after or 0.0))
+            after = max(delay, again.retry_after or 0.0)
+            self._inbox.retry(delivery, after=after, is_traceless=draft.is_traceless)
         elif outcome is Outcome.LEFT:
-            self._inbox.release(delivery)
+            self._inbox.release(delivery, is_traceless=draft.is_traceless)
         elif failure is not None:
             self._inbox.bury(delivery, reason=failure.value)
         else:
@@ -154,6 +151,16 @@ class _Stream:
         self.draft.append(text)
         self.has_text = self.has_text or not text.isspace()
         return fits
+
+
+def _hopeless(delivery: Delivery) -> FailureKind | None:
+    """Return why the backend is not even asked."""
+    if delivery.is_refused:
+        return FailureKind.BUSY
+    if delivery.crash_count >= _MOST_CRASHES:
+        _log.error("question given up", extra={"question": delivery.question.id})
+        return FailureKind.INTERNAL
+    return None
 
 
 def _log_failed(delivery: Delivery, error: ChatRelayBotError) -> None:

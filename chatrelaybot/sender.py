@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 from dataclasses import dataclass
 
 from chatrelaybot.budget import Method
 from chatrelaybot.draft import Call
-from chatrelaybot.errors import TransientError, Undeliverable
+from chatrelaybot.errors import PermanentError, TransientError
 from chatrelaybot.inbox import Delivery, Inbox
 from chatrelaybot.slack import FoundPart, Slack
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,12 @@ class Sender:
 
     def _delete(self, delivery: Delivery, call: Call) -> None:
         assert call.ts  # noqa: S101 - the draft never asks otherwise
-        # Where it cannot be deleted any more nobody can see it either.
-        with suppress(Undeliverable):
+        try:
             self._slack.delete(delivery.question.channel, call.ts)
+        except PermanentError as error:
+            # Nobody sees it any more, or it has to stay: either way there is no more to be done.
+            _log.warning(
+                "message not deleted",
+                extra={"question": delivery.question.id, "error": str(error)},
+            )
         self._inbox.forget_post(delivery, call.part, call.ts)

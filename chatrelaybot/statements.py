@@ -203,6 +203,9 @@ _this_part = (_p.question_id == bindparam("key"), _p.part == bindparam("number")
 FORGET_STALE = (
     update(reply_parts).where(*_this_part, _p.stale_ts == bindparam("gone")).values(stale_ts=None)
 )
+FORGET_INTENTS = delete(reply_parts).where(
+    _p.question_id == bindparam("key"), _p.ts.is_(None), _p.stale_ts.is_(None)
+)
 FORGET_PART = delete(reply_parts).where(*_this_part, _p.ts == bindparam("gone"))
 
 # Looking, and cleaning up.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from chatrelaybot.errors import TransientError
@@ -55,14 +56,14 @@ class Workers:
 
     def step(self) -> None:
         """Lease what can be answered now, then wait until there may be more."""
-        # Cleared before the lease: what is enqueued from here on wakes us again.
-        self._wake.clear()
         try:
             wait = self._lease()
         except TransientError as error:
             _log.warning("inbox not reachable", extra={"error": str(error)})
             wait = _TROUBLE_SECONDS
         self._wake.wait(wait)
+        # Only now: what woke us while we leased may have come too late for that lease.
+        self._wake.clear()
 
     def beat(self) -> None:
         """Extend the leases of all running questions; stop those that another process has.
@@ -89,13 +90,14 @@ class Workers:
         self._pool.shutdown(wait=True)
 
     def hurry(self) -> None:
-        """End a drain that is under way, or to come, at once."""
+        """End a drain that is under way, or to come, at once; nothing is leased any more."""
         with self._left:
             self._is_hurried = True
             self._left.notify_all()
 
     def _lease(self) -> float:
-        free = self._size - self.running_count
+        with self._left:
+            free = 0 if self._is_hurried else self._size - len(self._running)
         if free <= 0:
             return _IDLE_SECONDS
         deliveries = self._inbox.lease(free)
@@ -129,5 +131,7 @@ class Workers:
     def _stop(self, lease_id: str) -> None:
         with self._left:
             running = self._running.get(lease_id)
-        if running is not None and not running.stop.done():
-            running.stop.set_result(None)
+        # A drain and a lost lease may want the same at the same moment.
+        with suppress(InvalidStateError):
+            if running is not None:
+                running.stop.set_result(None)

@@ -13,6 +13,7 @@ from chatrelaybot.playground.limits import Limits
 from chatrelaybot.playground.workspace import Workspace
 from chatrelaybot.settings import Settings
 from tests.answering import AnsweringBackend
+from tests.desk import Desk
 
 StartBot = Callable[..., Daemon]
 
@@ -66,6 +67,13 @@ def _start_bot(
 def _bot(start_bot: StartBot) -> Daemon:
     """The daemon with settings that let tests be quick."""
     return start_bot()
+
+
+@pytest.fixture(name="desk")
+def _desk(workspace: Workspace, tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(workspace, tmp_path)
+    yield desk
+    desk.close()
 
 
 def settings_for(workspace: Workspace, backend: str, directory: Path, **more: Any) -> Settings:

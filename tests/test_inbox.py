@@ -277,6 +277,26 @@ def test_a_question_that_waits_for_its_next_try_holds_up_its_conversation_only(
 # Retries, releases, ends.
 
 
+@pytest.mark.parametrize("verb", ["release", "retry"])
+def test_what_surely_left_nothing_in_slack_is_not_looked_for(inbox: Inbox, verb: str) -> None:
+    inbox.enqueue([(question(1), "")])
+    more: dict[str, float] = {"after": 0.0} if verb == "retry" else {}
+
+    (delivery,) = inbox.lease(1)
+    getattr(inbox, verb)(delivery, is_traceless=True, **more)
+    (delivery,) = inbox.lease(1)
+    assert delivery.parts == ()
+
+    getattr(inbox, verb)(delivery, **more)
+    (delivery,) = inbox.lease(1)
+    assert delivery.parts == (PostedPart(0, None),)
+
+    inbox.record_post(delivery, 0, "10.1")
+    getattr(inbox, verb)(delivery, is_traceless=True, **more)
+    (delivery,) = inbox.lease(1)
+    assert delivery.parts == (PostedPart(0, "10.1"),)
+
+
 def test_a_released_question_was_not_tried(inbox: Inbox, bell: Bell) -> None:
     put(inbox, question(1))
     delivery = lease_one(inbox)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chatrelaybot.database import Database
+from chatrelaybot.events import Question
+from chatrelaybot.inbox import Inbox
 from chatrelaybot.playground.workspace import Workspace
 from tests.answering import AnsweringBackend, Gated
 from tests.conftest import StartBot
@@ -56,6 +62,14 @@ def _start(workspace: Workspace, backend: AnsweringBackend, tmp_path: Path) -> I
 
 def wait_for_a_link(workspace: Workspace, number: int = 1) -> None:
     workspace.wait_for(lambda: len(workspace.links) >= number and workspace.open_links)
+
+
+def wait_until_signalled(process: subprocess.Popen[str]) -> None:
+    """Wait until no signal is pending any more."""
+    status = Path(f"/proc/{process.pid}/status")
+    deadline = time.monotonic() + 10.0
+    while "ShdPnd:\t0000000000000000" not in status.read_text():
+        assert time.monotonic() < deadline
 
 
 def shown(workspace: Workspace, channel: str, ts: str) -> list[str]:
@@ -146,6 +160,35 @@ def test_after_a_kill_the_next_start_ends_every_question_in_one_reply(
         )
 
 
+@pytest.mark.parametrize(
+    ("crashes", "asked"), [(14, ["poison"]), (15, [])], ids=["14 crashes", "15 crashes"]
+)
+def test_a_question_that_was_in_flight_at_fifteen_crashes_is_given_up(
+    start_bot: StartBot,
+    workspace: Workspace,
+    backend: AnsweringBackend,
+    tmp_path: Path,
+    crashes: int,
+    asked: list[str],
+) -> None:
+    channel = workspace.add_channel()
+    ts = workspace.say(channel, "a talk among people")
+    question = Question("Ev1", workspace.team_id, channel, "U1", "poison", ts, ts)
+    with closing(Database(url=f"sqlite:///{tmp_path}/inbox.sqlite3")) as database:
+        database.open()
+        inbox = Inbox(database=database, owner="dying", retention_hours=1.0)
+        inbox.enqueue([(question, "")])
+        for _ in range(crashes):
+            assert len(inbox.lease(1)) == 1
+            inbox.recover()
+    start_bot()
+
+    workspace.wait_for(lambda: shown(workspace, channel, ts))
+    words = "You asked: poison" if asked else "Something went wrong inside this bot."
+    workspace.wait_for(lambda: words in shown(workspace, channel, ts)[0])
+    assert backend.queries == asked
+
+
 def test_a_second_process_on_the_same_inbox_is_refused(start: Start, workspace: Workspace) -> None:
     start()
     wait_for_a_link(workspace)
@@ -188,6 +231,35 @@ def test_a_stop_before_slack_could_be_reached_is_quick(start: Start, workspace: 
     process.send_signal(signal.SIGTERM)
 
     assert process.wait(10) == 0
+
+
+def test_a_stop_during_the_start_ends_it(start: Start, workspace: Workspace) -> None:
+    fault = workspace.faults.add("auth.test", hold="after")
+    process = start()
+    workspace.wait_for(lambda: fault.count)
+    process.send_signal(signal.SIGTERM)
+    wait_until_signalled(process)
+    fault.release()
+
+    assert process.wait(10) == 0
+    assert "apps.connections.open" not in {call.method for call in workspace.calls}
+
+
+def test_a_thread_that_dies_ends_the_program_and_tells_once_why(
+    start: Start, workspace: Workspace, tmp_path: Path
+) -> None:
+    process = start(DATABASE_URL=f"sqlite:///{tmp_path}/inbox.sqlite3", DRAIN_SECONDS=60)
+    wait_for_a_link(workspace)
+    with closing(sqlite3.connect(tmp_path / "inbox.sqlite3")) as other:
+        other.execute("DROP TABLE reply_parts")
+    workspace.say(workspace.add_channel(), f"{workspace.mention} hello?")
+
+    assert process.wait(10) == 1
+    _, errors = process.communicate()
+    causes = [json.loads(line).get("exception") for line in errors.splitlines()]
+    told = [cause["type"] for cause in causes if cause]
+    assert told.count("sqlalchemy.exc.OperationalError") == 1
+    assert "_lease" in errors
 
 
 def test_no_thread_is_left_after_a_stop(start_bot: StartBot, workspace: Workspace) -> None:
