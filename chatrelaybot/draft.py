@@ -18,6 +18,9 @@ from chatrelaybot.budget import Method
 from chatrelaybot.inbox import Delivery
 from chatrelaybot.render import Message, Rendering
 
+#: The reaction to the question is kept in the inbox as if it were this part of the reply.
+REACTION = -1
+
 
 class Outcome(enum.StrEnum):
     """How the writing of a reply ended."""
@@ -88,7 +91,11 @@ class Draft:
         self._is_leaving = False
         # From here on the editor's thread only.
         self.rendering = Rendering()
-        self.parts = [SentPart(ts=part.ts, stale_ts=part.stale_ts) for part in delivery.parts]
+        self.parts = [
+            SentPart(ts=part.ts, stale_ts=part.stale_ts)
+            for part in delivery.parts
+            if part.part != REACTION
+        ]
         self.in_flight: Call | None = None
         self.not_before = now  #: no call earlier, after a failed one
         self.next_edit_at = now  #: no intermediate edit earlier
@@ -96,7 +103,7 @@ class Draft:
         self.has_news = False  #: something may be there to send
         self.is_deferred = False
         self.wants_reaction = False
-        self.has_reaction = False
+        self.has_reaction = any(part.part == REACTION for part in delivery.parts)
         self.is_plain = False
         self._placeholder = placeholder
         self._exact_count = 0  #: leading parts that show all they ever will
@@ -129,8 +136,8 @@ class Draft:
 
     @property
     def is_traceless(self) -> bool:
-        """Whether surely nothing of it is in Slack; good once it is settled."""
-        return not self.parts and not self.has_reaction and self.in_flight is None
+        """Whether surely no message of it is in Slack; good once it is settled."""
+        return not self.parts and self.in_flight is None
 
     # The editor's side.
 
@@ -141,16 +148,6 @@ class Draft:
     @property
     def is_closed(self) -> bool:
         return self.timeline.closed is not None
-
-    @property
-    def lifts_reaction(self) -> bool:
-        """True where the reaction is to go now, just before the message that it stands for comes.
-
-        In this order a reaction is left to nobody but a reply without a message, and a later try
-        knows from that to take it away.
-        """
-        is_first = not self.parts and not self.failure_count
-        return self.has_reaction and is_first and (self.is_closed or not self.is_deferred)
 
     @property
     def owes_edit(self) -> bool:
@@ -165,12 +162,6 @@ class Draft:
         if self.timeline.first_text is None:
             return Urgency.FIRST_TEXT, self.timeline.opened
         return Urgency.MORE_TEXT, self.next_edit_at
-
-    def allow_reaction(self) -> None:
-        """Let a reaction stand for the reply while it is deferred."""
-        self.wants_reaction = True
-        # An earlier try that left no message may have left a reaction.
-        self.has_reaction = bool(self.parts) and all(part.ts is None for part in self.parts)
 
     def notice(self, now: float) -> None:
         """Take notice of an announcement."""
@@ -209,10 +200,6 @@ class Draft:
         """Forget what was to be done: a call has ended."""
         self.in_flight = None
         self._last_call = None
-
-    def is_done(self) -> bool:
-        """Say whether the reply is complete, and nothing is left to do for it."""
-        return self.next_call() is None and self.rendering.is_closed
 
     def is_placeholder(self, message: Message | None) -> bool:
         """Say whether a message is what stands there before any text."""

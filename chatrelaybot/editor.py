@@ -135,8 +135,7 @@ class Editor:
             news.notice(now)
 
     def _admit(self, draft: Draft) -> None:
-        if self._habits.has_reaction:
-            draft.allow_reaction()
+        draft.wants_reaction = self._habits.has_reaction
         draft.is_deferred = not draft.parts  # Until there is room for it: most often at once.
         self._drafts[id(draft)] = draft
 
@@ -146,16 +145,25 @@ class Editor:
         if draft.in_flight is not None:
             return _IDLE_SECONDS
         if draft.is_leaving:
-            self._settle(draft, Outcome.DELIVERED if draft.is_done() else Outcome.LEFT)
-            return _IDLE_SECONDS
+            return self._leave(draft, now)
         wait = self._wait(draft, now)
         if wait <= 0.0:
             wait = self._write(draft, now)
         return min(wait, _CROWD_SECONDS) if draft.is_deferred else wait
 
+    def _leave(self, draft: Draft, now: float) -> float:
+        """Settle a reply that is given back, unless it happens to be complete."""
+        call = draft.next_call()
+        is_complete = draft.rendering.is_closed
+        if is_complete and call is not None and call.method is Method.UNREACT:
+            # The last chance for it, but no reason to ask the question again.
+            if not draft.failure_count and not self._budget_wait(draft, call.method, now):
+                return self._start(draft, call, now)
+            call = None
+        self._settle(draft, Outcome.DELIVERED if is_complete and not call else Outcome.LEFT)
+        return _IDLE_SECONDS
+
     def _write(self, draft: Draft, now: float) -> float:
-        if draft.lifts_reaction and not self._budget_wait(draft, Method.UNREACT, now):
-            return self._start(draft, Call(Method.UNREACT), now)
         call = draft.next_call()
         if call is not None:
             return self._start_when_allowed(draft, call, now)

@@ -143,7 +143,7 @@ class Inbox:
         self._settle(statements.BURY, delivery, end=str(reason), now=self._clock())
 
     def retry(self, delivery: Delivery, *, after: float, is_traceless: bool = False) -> None:
-        """Let it be leased again in `after` seconds; `is_traceless`: nothing of it is in Slack."""
+        """Let it be leased again in `after` seconds; `is_traceless`: Slack has no message of it."""
         due = self._clock() + after
         self._settle(statements.RETRY, delivery, is_traceless=is_traceless, due=due)
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from chatrelaybot.budget import Method
-from chatrelaybot.draft import Call
+from chatrelaybot.draft import REACTION, Call
 from chatrelaybot.errors import PermanentError, TransientError
 from chatrelaybot.inbox import Delivery, Inbox
 from chatrelaybot.slack import FoundPart, Slack
@@ -45,9 +45,11 @@ class Sender:
             case Method.DELETE:
                 self._delete(delivery, call)
             case Method.REACT:
+                self._inbox.record_post(delivery, REACTION, question.ts)
                 self._slack.react(question.channel, question.ts, self._reaction)
             case Method.UNREACT:
                 self._slack.unreact(question.channel, question.ts, self._reaction)
+                self._inbox.forget_post(delivery, REACTION, question.ts)
             case Method.LOOK_UP:
                 return self._slack.find_parts(
                     question.channel,

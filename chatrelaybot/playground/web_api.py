@@ -60,7 +60,7 @@ def heedless(calls: Sequence[Call], *, grace: float) -> list[Call]:
         and any(
             refusal.method == call.method
             and refusal.done_at is not None
-            and refusal.done_at + grace < call.at
+            and refusal.done_at + grace < call.at < refusal.at + (refusal.retry_after or 0)
             for refusal in refusals
         )
     ]
