@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Tests mostly wait for each other's deadlines, so a few more of them than cores run at once.
-JOBS ?= 3
+# Most tests wait for most of their time, so several run at once.
+JOBS ?= 2
 
 # ruff does not read setup.cfg, so its settings are these flags.
 RUFF_STYLE := --line-length 100 --target-version py311

@@ -155,7 +155,7 @@ def _json_at_a_drip(exchange: Exchange) -> None:
 )
 def test_bytes_without_text_end_at_the_silence_deadline(script: Script) -> None:
     started = time.monotonic()
-    error = failure_of(script, idle_seconds=0.3, silence_seconds=0.7)
+    error = failure_of(script, idle_seconds=5.0, silence_seconds=0.7)
 
     assert isinstance(error, PermanentError)
     assert error.kind is FailureKind.SLOW
