@@ -70,6 +70,7 @@ class Conclusions:
                 assert isinstance(result, list)  # noqa: S101 - what the sender returns
                 _looked_up(draft, result)
             case Method.REACT | Method.UNREACT:
+                draft.wants_reaction = False
                 draft.has_reaction = call.method is Method.REACT
         return None
 
@@ -94,6 +95,7 @@ class Conclusions:
         assert call.method is not None  # noqa: S101 - only Slack refuses
         wait = _RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
         self._budget.refused(call.method, now, retry_after=wait)
+        draft.has_reaction = draft.has_reaction or call.method is Method.REACT
         _log.warning(
             "refused by rate limit",
             extra={**_fields(draft, call), "retry_after_seconds": wait},

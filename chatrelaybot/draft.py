@@ -103,6 +103,7 @@ class Draft:
         self.has_news = False  #: something may be there to send
         self.is_deferred = False
         self.wants_reaction = False
+        #: Or may have one: what was refused or lost may have been sent twice.
         self.has_reaction = any(part.part == REACTION for part in delivery.parts)
         self.is_plain = False
         self._placeholder = placeholder
@@ -244,8 +245,7 @@ class Draft:
 
     def _tidying(self) -> Call | None:
         if self.is_deferred and not self.rendering.is_closed:
-            wants_reaction = self.wants_reaction and not self.has_reaction
-            return Call(Method.REACT) if wants_reaction else None
+            return Call(Method.REACT) if self.wants_reaction else None
         if self.rendering.is_closed and len(self.parts) > max(1, self.rendering.part_count()):
             # An earlier try had come further than this answer goes.
             return Call(Method.DELETE, len(self.parts) - 1, ts=self.parts[-1].ts)

@@ -135,7 +135,7 @@ class Editor:
             news.notice(now)
 
     def _admit(self, draft: Draft) -> None:
-        draft.wants_reaction = self._habits.has_reaction
+        draft.wants_reaction = self._habits.has_reaction and not draft.has_reaction
         draft.is_deferred = not draft.parts  # Until there is room for it: most often at once.
         self._drafts[id(draft)] = draft
 

@@ -106,6 +106,21 @@ class TestReactions:
         assert desk.reactions(deferred) == []
         leave(shown)
 
+    def test_none_is_left_where_a_call_that_was_lost_is_refused_when_it_is_sent_again(
+        self, desk: Desk
+    ) -> None:
+        desk.workspace.faults.add("reactions.add", cut="after")
+        desk.workspace.faults.add("reactions.add", retry_after=60)
+        shown, deferred = shown_and_deferred(desk, desk.start(**CROWDED))
+        desk.workspace.wait_for(lambda: len(calls(desk.workspace, "reactions.add")) == 2)
+        assert desk.reactions(deferred) == ["hourglass"]
+        deferred.append("answer")
+        deferred.close()
+
+        assert settled(deferred) is Outcome.DELIVERED
+        assert desk.reactions(deferred) == []
+        leave(shown)
+
     @pytest.mark.parametrize("method", ["reactions.add", "reactions.remove"])
     def test_one_that_is_not_allowed_holds_nothing_up(self, desk: Desk, method: str) -> None:
         desk.workspace.faults.add(method, error="missing_scope", times=None)
