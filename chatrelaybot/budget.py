@@ -36,16 +36,20 @@ class Method(enum.Enum):
 class RateBudget:
     """A token bucket whose rate falls on a refusal and slowly rises again, never above its start.
 
+    Slack counts a call when it arrives, somewhere between `take` and `returned`. A full bucket of
+    Slack's refills from then on only, and so does ours: what is under way keeps its place. So
+    calls that overtake each other on their way do not make Slack refuse the last of them.
+
     Not thread-safe: it has one owner.
     """
 
     def __init__(self, *, per_minute: float, now: float, burst: float | None = None) -> None:
         """`burst` is the number of calls that may go at once; None: a share of `per_minute`."""
-        # One call less, as room for calls that overtake each other on their way to Slack.
-        self.burst = max(1.0, per_minute * _BURST_SHARE - 1.0 if burst is None else burst)
+        self.burst = max(1.0, per_minute * _BURST_SHARE if burst is None else burst)
         self._full_rate = per_minute / 60.0
         self._rate = self._full_rate
         self._tokens = self.burst
+        self._under_way = 0
         self._refilled_at = now
         self._blocked_until = now
 
@@ -57,27 +61,36 @@ class RateBudget:
         """The rate that refusals and successes have taught."""
         return self._rate * 60.0
 
-    def wait(self, now: float, *, calls: float = 1.0, spare: float = 0.0) -> float:
+    def saved(self, now: float, *, spare: float = 0.0) -> float:
+        """Return how many calls are there beside `spare` ones, as far as the bucket holds them."""
+        self._refill(now)
+        return self._tokens - min(spare, self.burst - 1.0)
+
+    def wait(
+        self, now: float, *, calls: float = 1.0, spare: float = 0.0, rest: float = 0.0
+    ) -> float:
         """Return the seconds until `calls` more calls may have been made; 0.0 is now.
 
-        `spare` calls are left in the bucket for others, as far as it can hold them.
+        `spare` calls are left in the bucket for others, as far as it can hold them. After a `rest`
+        of so many seconds, in which nothing is called, it counts from its end.
         """
         self._refill(now)
+        tokens = min(self.burst, self._tokens + rest * self._rate) if rest else self._tokens
         needed = calls + min(spare, self.burst - 1.0)
-        start = max(0.0, self._blocked_until - now)
+        start = max(0.0, self._blocked_until - now - rest)
         # What refills while we are blocked counts as well.
-        return max(start, (needed - self._tokens) / self._rate)
-
-    def calls_within(self, seconds: float, now: float) -> float:
-        """Forecast how many calls may be made in the next `seconds`."""
-        self._refill(now)
-        is_blocked = self._blocked_until - now > seconds
-        return 0.0 if is_blocked else self._tokens + self._rate * seconds
+        return max(start, (needed - tokens) / self._rate)
 
     def take(self, now: float) -> None:
-        """Count one call."""
+        """Count one call, which is under way until it has `returned`."""
         self._refill(now)
         self._tokens -= 1.0
+        self._under_way += 1
+
+    def returned(self, now: float) -> None:
+        """Note that a call is over, whatever came of it."""
+        self._refill(now)
+        self._under_way -= 1
 
     def refused(self, now: float, *, retry_after: float) -> None:
         """Obey a Retry-After (seconds) to the letter, and go slower from then on."""
@@ -92,7 +105,7 @@ class RateBudget:
         if passed <= 0.0:
             return
         self._refilled_at = now
-        self._tokens = min(self.burst, self._tokens + passed * self._rate)
+        self._tokens = min(self.burst - self._under_way, self._tokens + passed * self._rate)
         if self._rate < self._full_rate and now > self._blocked_until:
             unblocked = min(passed, now - self._blocked_until)
             gain = self._full_rate * (1.0 - _RATE_AFTER_REFUSAL) * unblocked / _RECOVERY_SECONDS
@@ -113,18 +126,40 @@ class WorkspaceBudget:
     def __getitem__(self, method: Method) -> RateBudget:
         return self._methods[method]
 
-    def wait(self, method: Method, channel: str, now: float, *, spare: float = 0.0) -> float:
-        """Return the seconds until one call of `method` may be made in `channel`."""
-        wait = self._methods[method].wait(now, spare=spare)
-        if method is Method.POST and channel in self._channels:
-            wait = max(wait, self._channels[channel].wait(now))
-        return wait
+    def wait(
+        self,
+        method: Method,
+        channel: str,
+        now: float,
+        *,
+        ahead: int = 0,
+        ahead_in_channel: int = 0,
+        rest: float = 0.0,
+    ) -> float:
+        """Return the seconds until a call of `method` may be made in `channel`.
+
+        `ahead` others go before it, of which `ahead_in_channel` in the same channel. After a
+        `rest` of so many seconds it counts from its end.
+        """
+        wait = self._methods[method].wait(now, calls=ahead + 1, rest=rest)
+        if method is not Method.POST:
+            return wait
+        here = self._channels.get(channel)
+        if here is None:  # It rests: one post may be made at once.
+            return max(wait, ahead_in_channel * 60.0 / _CHANNEL_PER_MINUTE)
+        return max(wait, here.wait(now, calls=ahead_in_channel + 1, rest=rest))
 
     def take(self, method: Method, channel: str, now: float) -> None:
-        """Count one call of `method` in `channel`."""
+        """Count one call of `method` in `channel`, under way until it has `returned`."""
         self._methods[method].take(now)
         if method is Method.POST:
-            self._channel(channel, now).take(now)
+            here = self._channel(channel, now)
+            here.take(now)
+            here.returned(now)  # The excess in its rate is room enough.
+
+    def returned(self, method: Method, now: float) -> None:
+        """Note that a call of `method` is over."""
+        self._methods[method].returned(now)
 
     def refused(self, method: Method, now: float, *, retry_after: float) -> None:
         """Obey a refusal; Slack's Retry-After holds for the method in the whole workspace."""

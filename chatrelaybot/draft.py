@@ -64,6 +64,7 @@ class Timeline:
 
     opened: float
     placeholder: float | None = None
+    first_news: float | None = None  #: the first text came from the backend
     first_text: float | None = None
     closed: float | None = None
     settled: float | None = None
@@ -97,6 +98,8 @@ class Draft:
             if part.part != REACTION
         ]
         self.in_flight: Call | None = None
+        self.due_at = now  #: when to look what it needs
+        self.is_held = False  #: the budget holds it up
         self.not_before = now  #: no call earlier, after a failed one
         self.next_edit_at = now  #: no intermediate edit earlier
         self.failure_count = 0
@@ -152,8 +155,11 @@ class Draft:
 
     @property
     def owes_edit(self) -> bool:
-        """True where Slack shows something of this reply, so that its last words need an edit."""
-        return bool(self.parts) or self.in_flight is not None
+        """Whether its last words need an edit yet to be made: it is on show, or about to be."""
+        if self.is_deferred or not self.is_closed:
+            return not self.is_deferred
+        is_whole = self.rendering.is_closed and self._exact_count >= self.rendering.part_count()
+        return bool(self.parts) and self.in_flight is None and not is_whole
 
     @property
     def urgency(self) -> tuple[Urgency, float]:
@@ -167,6 +173,9 @@ class Draft:
     def notice(self, now: float) -> None:
         """Take notice of an announcement."""
         self.has_news = True
+        self.due_at = now
+        if self.timeline.first_news is None and self._arrived:
+            self.timeline.first_news = now
         if self._closing is not None and self.timeline.closed is None:
             self.timeline.closed = now
 

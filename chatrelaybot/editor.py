@@ -9,6 +9,7 @@ thread; all that happens elsewhere reaches it through one queue, so there is no 
 from __future__ import annotations
 
 import logging
+import math
 import queue
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -18,6 +19,7 @@ from chatrelaybot.budget import Method, WorkspaceBudget
 from chatrelaybot.conclusion import Conclusions
 from chatrelaybot.draft import Call, Draft, Outcome
 from chatrelaybot.inbox import Delivery
+from chatrelaybot.pacing import Pacing
 from chatrelaybot.render import Message
 from chatrelaybot.sender import Sender
 
@@ -60,17 +62,16 @@ class Editor:
     ) -> None:
         self._sender = sender
         self._senders = senders
-        self._budget = budget
         self._habits = habits
         self._clock = clock
         self._news: queue.SimpleQueue[Draft | _Done | None] = queue.SimpleQueue()
         self._conclusions = Conclusions(budget=budget)
-        self._drafts: dict[int, Draft] = {}
+        self._pacing = Pacing(
+            budget=budget,
+            edit_seconds=habits.edit_seconds,
+            overflow_seconds=habits.overflow_seconds,
+        )
         self._due_in = _IDLE_SECONDS
-        # Reckoned at each step:
-        self._room = 0.0  #: how many more replies can be on show and get their last edit in time
-        self._owed_edits = 0  #: replies on show, each of which has its last edit still to come
-        self._finals_ahead = 0  #: last edits that wait before the one that is looked at
 
     def open(self, delivery: Delivery) -> Draft:
         """Begin a reply; its placeholder is on its way without a further word."""
@@ -95,18 +96,17 @@ class Editor:
         """
         self._listen()
         now = self._clock()
-        drafts = sorted(self._drafts.values(), key=lambda draft: draft.urgency)
-        self._due_in = _IDLE_SECONDS
-        edits = self._budget[Method.UPDATE].calls_within(self._habits.overflow_seconds, now)
-        self._room = edits - sum(not draft.is_deferred for draft in drafts)
-        self._owed_edits = sum(draft.owes_edit for draft in drafts)
-        self._finals_ahead = 0
-        for draft in drafts:
-            self._due_in = min(self._due_in, self._advance(draft, now))
+        self._pacing.begin_step()
+        for draft in sorted(self._due(now), key=lambda draft: draft.urgency):
+            draft.due_at = now + self._advance(draft, now)
+            if not draft.settled.done():
+                self._pacing.reckon(draft)
+        due_at = min((draft.due_at for draft in self._pacing.drafts.values()), default=math.inf)
+        self._due_in = min(_IDLE_SECONDS, max(0.0, due_at - now))
 
     def let_go(self) -> None:
         """Let go of every draft; in place of `step` once that has failed."""
-        for draft in list(self._drafts.values()):
+        for draft in list(self._pacing.drafts.values()):
             self._settle(draft, Outcome.LEFT)
         news = self._news.get()
         if isinstance(news, Draft) and not news.settled.done():
@@ -126,22 +126,32 @@ class Editor:
     def _take(self, news: Draft | _Done | None) -> None:
         now = self._clock()
         if isinstance(news, _Done):
+            news.draft.due_at = now
+            self._pacing.returned(news.call, now)
             outcome = self._conclusions.draw(news.draft, news.call, news.result, now)
             if outcome is not None:
                 self._settle(news.draft, outcome)
         elif news is not None and not news.settled.done():
-            if id(news) not in self._drafts:
+            if id(news) not in self._pacing.drafts:
                 self._admit(news)
             news.notice(now)
 
     def _admit(self, draft: Draft) -> None:
         draft.wants_reaction = self._habits.has_reaction and not draft.has_reaction
-        draft.is_deferred = not draft.parts  # Until there is room for it: most often at once.
-        self._drafts[id(draft)] = draft
+        self._pacing.admit(draft)
+
+    def _due(self, now: float) -> list[Draft]:
+        """Return the replies to look at; those that share a budget at each step, in their order."""
+        return [
+            draft
+            for draft in self._pacing.drafts.values()
+            if draft.due_at <= now or draft.is_held or draft.is_deferred
+        ]
 
     # What is due. Each of these returns the seconds until there is something to do.
 
     def _advance(self, draft: Draft, now: float) -> float:
+        draft.is_held = False
         if draft.in_flight is not None:
             return _IDLE_SECONDS
         if draft.is_leaving:
@@ -157,7 +167,7 @@ class Editor:
         is_complete = draft.rendering.is_closed
         if is_complete and call is not None and call.method is Method.UNREACT:
             # The last chance for it, but no reason to ask the question again.
-            if not draft.failure_count and not self._budget_wait(draft, call.method, now):
+            if not draft.failure_count and not self._pacing.wait(draft, call.method, now):
                 return self._start(draft, call, now)
             call = None
         self._settle(draft, Outcome.DELIVERED if is_complete and not call else Outcome.LEFT)
@@ -177,51 +187,32 @@ class Editor:
         if draft.is_closed:
             return wait
         if draft.is_deferred:
-            has_text = draft.has_news or draft.rendering.has_text
-            if has_text and self._room >= 1.0:
-                draft.is_deferred = False
-                self._room -= 1.0
+            if draft.has_news or draft.rendering.has_text:
+                self._pacing.show_if_room(draft, now)
             return wait
         method = draft.likely_method()
         if draft.parts and not draft.has_news and method in (Method.UPDATE, Method.POST):
             return _IDLE_SECONDS
         if method is not Method.UPDATE:
             return wait
-        return max(wait, draft.next_edit_at - now, self._budget_wait(draft, Method.UPDATE, now))
+        wait = max(wait, draft.next_edit_at - now)
+        return wait if wait > 0.0 else self._budget_wait(draft, method, now)
 
     def _budget_wait(self, draft: Draft, method: Method, now: float) -> float:
-        # Edits of running answers leave room for the last edit of every reply on show.
-        spare = 0 if draft.is_closed or method is not Method.UPDATE else self._owed_edits
-        return self._budget.wait(method, draft.delivery.question.channel, now, spare=spare)
+        wait = self._pacing.wait(draft, method, now)
+        draft.is_held = wait > 0.0
+        return wait
 
     def _start_when_allowed(self, draft: Draft, call: Call, now: float) -> float:
-        if call.method is None:
-            return self._start(draft, call, now)
-        wait = self._budget_wait(draft, call.method, now)
+        wait = 0.0 if call.method is None else self._budget_wait(draft, call.method, now)
         if wait > 0.0 and call.method is Method.UPDATE and draft.is_closed:
-            return self._overflow(draft, call, now)
+            wait, method = self._pacing.final_wait(draft, call, now)
+            if method is Method.POST:
+                call = Call(Method.POST, call.part, call.message, call.ts)
         return wait if wait > 0.0 else self._start(draft, call, now)
 
-    def _overflow(self, draft: Draft, call: Call, now: float) -> float:
-        """Post a final for whose edit the budget would keep its reader waiting for too long."""
-        self._finals_ahead += 1
-        edit_wait = self._budget[Method.UPDATE].wait(now, calls=self._finals_ahead)
-        waited = now - (draft.timeline.closed or now)
-        is_last = call.part == len(draft.parts) - 1
-        if not is_last or waited + edit_wait <= self._habits.overflow_seconds:
-            return edit_wait
-        post_wait = self._budget_wait(draft, Method.POST, now)
-        if post_wait > 0.0:
-            return min(edit_wait, post_wait)
-        self._finals_ahead -= 1
-        replacing = Call(Method.POST, call.part, call.message, call.ts)
-        return self._start(draft, replacing, now)
-
     def _start(self, draft: Draft, call: Call, now: float) -> float:
-        if call.method is not None:
-            self._budget.take(call.method, draft.delivery.question.channel, now)
-        if call.method is Method.UPDATE:
-            draft.next_edit_at = now + self._habits.edit_seconds
+        self._pacing.take(draft, call, now)
         draft.started(call)
         self._senders.submit(self._send, draft, call)
         return _IDLE_SECONDS
@@ -235,6 +226,7 @@ class Editor:
         self._news.put(_Done(draft, call, result))
 
     def _settle(self, draft: Draft, outcome: Outcome) -> None:
-        del self._drafts[id(draft)]
+        self._pacing.forget(draft)
+        self.wake()  # Those that the budget holds up may have to wait less.
         draft.timeline.settled = self._clock()
         draft.settled.set_result(outcome)

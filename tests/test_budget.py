@@ -11,10 +11,16 @@ def budget(*, per_minute: float = 60.0, burst: float = 5.0) -> RateBudget:
     return RateBudget(per_minute=per_minute, burst=burst, now=0.0)
 
 
+def call(a_budget: RateBudget, now: float) -> None:
+    """Make a call that takes no time."""
+    a_budget.take(now)
+    a_budget.returned(now)
+
+
 def take_all(a_budget: RateBudget, now: float) -> int:
     count = 0
     while a_budget.wait(now) == 0.0:
-        a_budget.take(now)
+        call(a_budget, now)
         count += 1
     return count
 
@@ -38,7 +44,8 @@ def test_spare_calls_are_left_for_others() -> None:
     a_budget = budget()
 
     assert a_budget.wait(0.0, spare=4.0) == 0.0
-    a_budget.take(0.0)
+    assert a_budget.saved(0.0, spare=4.0) == pytest.approx(1.0)
+    call(a_budget, 0.0)
     assert a_budget.wait(0.0, spare=4.0) == pytest.approx(1.0)
     assert a_budget.wait(0.0) == 0.0
 
@@ -117,13 +124,47 @@ def test_no_window_holds_more_calls_than_burst_and_rate_allow(
     for pause in pauses:
         now += pause
         if a_budget.wait(now) == 0.0:
-            a_budget.take(now)
+            call(a_budget, now)
             calls.append(now)
 
     for first, start in enumerate(calls):
         for last in range(first, len(calls)):
             allowed = burst + (calls[last] - start) * per_minute / 60.0
             assert last - first + 1 <= allowed + 1e-6
+
+
+@given(
+    st.floats(1.0, 100.0),
+    st.floats(1.0, 30.0),
+    st.lists(
+        st.tuples(st.floats(0.0, 2.0), st.floats(0.0, 3.0), st.floats(0.0, 1.0)),
+        min_size=1,
+        max_size=100,
+    ),
+)
+def test_however_long_calls_are_under_way_a_bucket_at_the_other_end_is_never_empty(
+    per_minute: float, burst: float, pauses: list[tuple[float, float, float]]
+) -> None:
+    """A call counts there when it arrives; here it is over when its answer has come back."""
+    ours = budget(per_minute=per_minute, burst=burst)
+    now = 0.0
+    under_way: list[float] = []  # when a call will be over
+    arrivals: list[float] = []
+    for pause, seconds, share in pauses:
+        now += pause
+        for over_at in sorted(at for at in under_way if at <= now):
+            ours.returned(over_at)
+        under_way = [at for at in under_way if at > now]
+        if ours.wait(now) == 0.0:
+            ours.take(now)
+            arrivals.append(now + seconds * share)
+            under_way.append(now + seconds)
+
+    tokens, filled_at = burst, 0.0
+    for at in sorted(arrivals):
+        tokens = min(burst, tokens + (at - filled_at) * per_minute / 60.0) - 1.0
+        filled_at = at
+        assert tokens >= -1e-6
 
 
 def workspace_budget() -> WorkspaceBudget:
@@ -138,6 +179,16 @@ def test_posting_waits_for_its_channel_but_not_for_another() -> None:
     assert a_budget.wait(Method.POST, "C1", 0.0) > 1.0
     assert a_budget.wait(Method.POST, "C2", 0.0) == 0.0
     assert a_budget.wait(Method.POST, "C1", 1.1) == 0.0
+
+
+def test_posts_that_go_before_count_for_the_workspace_and_for_the_channel() -> None:
+    a_budget = workspace_budget()
+
+    assert a_budget.wait(Method.POST, "C1", 0.0, ahead=79) == 0.0
+    assert a_budget.wait(Method.POST, "C1", 0.0, ahead=81) == pytest.approx(0.6)
+    assert a_budget.wait(Method.POST, "C1", 0.0, ahead=3, ahead_in_channel=2) > 2.0
+    a_budget.take(Method.POST, "C1", 0.0)
+    assert a_budget.wait(Method.POST, "C1", 0.0, ahead=3, ahead_in_channel=2) > 3.0
 
 
 def test_edits_do_not_wait_for_posts() -> None:

@@ -231,9 +231,9 @@ def test_blocks_that_slack_refuses_are_sent_plain(desk: Desk) -> None:
 
 
 def test_in_a_crowd_new_questions_get_a_reaction_and_their_answer_whole(desk: Desk) -> None:
-    # 10 a minute, 3 at once: the fourth reply would wait 6 seconds for its last edit.
+    # 10 a minute, 4 at once: the fifth reply would wait 6 seconds for its last edit.
     editor = desk.start(edits_per_minute=10, overflow_seconds=5.0)
-    shown = [editor.open(desk.lease(channel=desk.workspace.add_channel(f"c{n}"))) for n in range(3)]
+    shown = [editor.open(desk.lease(channel=desk.workspace.add_channel(f"c{n}"))) for n in range(4)]
     for draft in shown:
         desk.wait_until_shown(draft, PLACEHOLDER)
     late = editor.open(desk.lease(channel=desk.workspace.add_channel("late")))

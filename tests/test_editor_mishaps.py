@@ -146,19 +146,22 @@ class TestReactions:
     def test_a_refused_one_does_not_keep_a_reply_back_when_the_crowd_is_over(
         self, desk: Desk
     ) -> None:
-        # A token comes every 12 seconds: half a second after the last one was taken, the next
-        # is near enough.
+        # 25 a minute, 10 at once: a token comes every 2.4 seconds.
         desk.workspace.faults.add("reactions.add", retry_after=60)
-        editor = desk.start(edits_per_minute=5, overflow_seconds=11.5)
-        shown, deferred = shown_and_deferred(desk, editor)
+        editor = desk.start(edits_per_minute=25)
+        channels = [desk.workspace.add_channel(f"c{number}") for number in range(10)]
+        first, *others = [editor.open(desk.lease(channel=channel)) for channel in channels]
+        for draft in (first, *others):
+            desk.wait_until_shown(draft, PLACEHOLDER)
+        deferred = editor.open(desk.lease(channel=desk.workspace.add_channel("late")))
         desk.workspace.wait_for(lambda: calls(desk.workspace, "reactions.add"))
         deferred.append("answer")
-        shown.append("done")
-        shown.close()
-        assert settled(shown) is Outcome.DELIVERED
+        first.append("done")
+        first.close()
+        assert settled(first) is Outcome.DELIVERED
 
         desk.wait_until_shown(deferred, "answer")
-        leave(deferred)
+        leave(deferred, *others)
 
     def test_without_the_setting_a_later_try_takes_none_away(self, desk: Desk) -> None:
         editor = desk.start(has_reaction=False, **CROWDED)

@@ -25,6 +25,7 @@ _LAYERS = {
         "healing",
         "inlines",
         "budget",
+        "spread",
         "wording",
         "dialects",
     ),

@@ -48,7 +48,7 @@ _POSTS_IN_CHANNEL = Rate(60, 1.5)
 class Limits:
     """What the workspace lets an app do. A method without a rate is not limited."""
 
-    by_method: Mapping[str, Rate] = field(default_factory=lambda: _RATES)
+    by_method: Mapping[str, Rate] = field(default_factory=lambda: dict(_RATES))
     posts_in_channel: Rate | None = _POSTS_IN_CHANNEL  #: chat.postMessage, for each channel
 
     @classmethod

@@ -1,0 +1,149 @@
+"""Which calls the rate budget allows, in view of all replies that are being written.
+
+Two budgets can show last words: edits, for replies that are on show, and posts, for any. So a new
+reply is put on show only if its last words will not come later by an edit than in a post of the
+whole; until then it is deferred. And last words for whose edit the budget keeps their reader
+waiting are posted in place of what is on show. What is saved of the edits beside those that the
+replies on show will need goes to answers that still run.
+"""
+
+from __future__ import annotations
+
+from chatrelaybot.budget import Method, WorkspaceBudget
+from chatrelaybot.draft import Call, Draft, Urgency
+from chatrelaybot.spread import Spread
+
+#: A final is posted in place of an edit if that brings it forward by this much; seconds.
+_WORTH_SECONDS = 0.5
+
+
+class Pacing:
+    """Decides what may be called when; belongs to the editor's thread."""
+
+    def __init__(
+        self, *, budget: WorkspaceBudget, edit_seconds: float, overflow_seconds: float
+    ) -> None:
+        self._budget = budget
+        self._edit_seconds = edit_seconds
+        self._overflow_seconds = overflow_seconds
+        self._spread = Spread()
+        self._drafts: dict[int, Draft] = {}
+        self._deferred: dict[int, Draft] = {}
+        #: Replies on show, or about to be: each has its last edit still to come.
+        self._owing: set[int] = set()
+        self._finals_ahead = 0  #: last edits that wait before the one that is looked at
+
+    @property
+    def drafts(self) -> dict[int, Draft]:
+        """All that are being written."""
+        return self._drafts
+
+    def admit(self, draft: Draft) -> None:
+        """Take in a reply. What has nothing on show is deferred, most often for this step only."""
+        draft.is_deferred = not draft.parts
+        self._drafts[id(draft)] = draft
+        if draft.is_deferred:
+            self._deferred[id(draft)] = draft
+
+    def forget(self, draft: Draft) -> None:
+        """Let go of a reply that is settled."""
+        del self._drafts[id(draft)]
+        self._deferred.pop(id(draft), None)
+        self._owing.discard(id(draft))
+        line = draft.timeline
+        if line.closed is not None and line.first_news is not None:
+            self._spread.ended(line.closed - line.first_news)
+
+    def reckon(self, draft: Draft) -> None:
+        """Note whether a reply still needs its last edit."""
+        (self._owing.add if draft.owes_edit else self._owing.discard)(id(draft))
+
+    def begin_step(self) -> None:
+        """Forget what waits before whom."""
+        self._finals_ahead = 0
+
+    def take(self, draft: Draft, call: Call, now: float) -> None:
+        """Count a call that begins."""
+        if call.method is None:
+            return
+        self._budget.take(call.method, draft.delivery.question.channel, now)
+        if call.method is Method.UPDATE and not draft.is_closed:
+            draft.next_edit_at = now + self._edit_seconds
+            self._spread.took(now)
+
+    def returned(self, call: Call, now: float) -> None:
+        """Note that a call is over."""
+        if call.method is not None:
+            self._budget.returned(call.method, now)
+
+    def show_if_room(self, draft: Draft, now: float) -> None:
+        """End the deferring of a reply whose last words an edit will show no later than a post."""
+        if not self._has_room(draft, now):
+            return
+        draft.is_deferred = False
+        del self._deferred[id(draft)]
+
+    def wait(self, draft: Draft, method: Method, now: float) -> float:
+        """Return the seconds until the budget allows this call; 0.0 is now."""
+        if method is Method.UPDATE and not draft.is_closed:
+            return self._edit_wait(draft, now)
+        return self._budget.wait(method, draft.delivery.question.channel, now)
+
+    def final_wait(self, draft: Draft, call: Call, now: float) -> tuple[float, Method]:
+        """Return when last words that cannot be edited now come, in seconds, and by which call."""
+        self._finals_ahead += 1
+        edit_wait = self._budget[Method.UPDATE].wait(now, calls=self._finals_ahead)
+        is_last_message = call.part == len(draft.parts) - 1
+        if not is_last_message:
+            return edit_wait, Method.UPDATE
+        waited = now - (draft.timeline.closed or now)
+        if waited + edit_wait > self._overflow_seconds:
+            post_wait = self.wait(draft, Method.POST, now)
+        else:
+            # There is time for those that can only be posted to go first.
+            post_wait = self._post_wait(draft, now) + _WORTH_SECONDS
+            if edit_wait <= post_wait:
+                return edit_wait, Method.UPDATE
+            post_wait -= _WORTH_SECONDS
+        if post_wait > 0.0:
+            return min(edit_wait, post_wait), Method.UPDATE
+        self._finals_ahead -= 1
+        return 0.0, Method.POST
+
+    def _has_room(self, draft: Draft, now: float) -> bool:
+        # Until it ends the budgets recover; edits beside those owed are not made meanwhile.
+        rest = self._spread.seconds_to_come
+        wait = self._budget[Method.UPDATE].wait(now, calls=len(self._owing) + 1, rest=rest)
+        if wait > self._overflow_seconds:
+            return False
+        return wait <= 0.0 or wait <= self._post_wait(draft, now, rest=rest)
+
+    def _post_wait(self, draft: Draft, now: float, *, rest: float = 0.0) -> float:
+        """Return the seconds until a post of this reply, after those that can only be posted."""
+        channel = draft.delivery.question.channel
+        others = [
+            other.delivery.question.channel
+            for other in self._deferred.values()
+            if other is not draft and not other.parts and other.in_flight is None
+        ]
+        return self._budget.wait(
+            Method.POST,
+            channel,
+            now,
+            ahead=len(others),
+            ahead_in_channel=others.count(channel),
+            rest=rest,
+        )
+
+    def _edit_wait(self, draft: Draft, now: float) -> float:
+        """Return the seconds until an edit of an answer that still runs."""
+        edits, owed = self._budget[Method.UPDATE], len(self._owing)
+        wait = edits.wait(now, spare=owed)
+        if wait > 0.0 or draft.urgency[0] is Urgency.FIRST_TEXT:
+            return wait
+        return self._spread.wait(
+            now,
+            rate=edits.per_minute / 60.0,
+            saved=edits.saved(now, spare=owed),
+            wanted=owed / self._edit_seconds,
+        )
