@@ -21,10 +21,10 @@ RUFF_RULES := --select A,ARG,B,BLE,C4,C90,DTZ,E,ERA,F,G,I,ISC,LOG,N,PERF,PGH,PIE
 # S311: jitter needs no cryptographic randomness. RUF001-RUF003: the project writes … and – on purpose.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test check format bench clean
+.PHONY: help venv demo run test check format bench bench-quick clean
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(READY) ## make the virtual environment (.venv)
 
@@ -49,8 +49,11 @@ run: $(READY) ## the daemon, with the settings of the environment and .env
 test: $(READY) ## the whole test suite, with coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term --cov-fail-under=95
 
-bench: $(READY) ## what the daemon costs with ANSWERS=100 answers streaming at once
-	$(BIN)/python -m tests.bench
+bench: $(READY) ## how near the daemon is to what Slack permits, into build/bench.json; ARGS="--only 1,9"
+	$(BIN)/python -m tests.bench --json build/bench.json $(ARGS)
+
+bench-quick: $(READY) ## the same in 90 seconds: whether all texts are right, and about how fast
+	$(BIN)/python -m tests.bench --quick $(ARGS)
 
 check: $(READY) ## format, lint and types
 	$(BIN)/ruff format --check $(RUFF_STYLE) chatrelaybot tests

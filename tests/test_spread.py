@@ -10,7 +10,8 @@ RATE = 50.0 / 60.0
 
 def edits_within(seconds: float, *, answers: float, saved: float, spread: Spread) -> list[float]:
     """Edit as soon as allowed; return when."""
-    now, times = 0.0, []
+    now = 0.0
+    times: list[float] = []
     while True:
         now += spread.wait(now, rate=RATE, saved=saved + now * RATE - len(times), wanted=answers)
         if now > seconds:

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.bench.world.server import main
+
+main()
