@@ -20,6 +20,8 @@ _LEAST_RATE_SHARE = 0.1
 _TIER_3_PER_MINUTE = 50.0
 #: "1 message per second per channel"; the excess is room for calls that overtake each other.
 _CHANNEL_PER_MINUTE = 60.0 / 1.05
+#: So many channels are remembered without a look at whether they rest.
+_FEW_CHANNELS = 64
 
 
 class Method(enum.Enum):
@@ -122,6 +124,7 @@ class WorkspaceBudget:
             for method in Method
         }
         self._channels: dict[str, RateBudget] = {}
+        self._most_channels = _FEW_CHANNELS
 
     def __getitem__(self, method: Method) -> RateBudget:
         return self._methods[method]
@@ -167,9 +170,15 @@ class WorkspaceBudget:
 
     def _channel(self, channel: str, now: float) -> RateBudget:
         if channel not in self._channels:
-            # A full bucket is the same as none, so channels that rest are forgotten.
-            self._channels = {
-                name: budget for name, budget in self._channels.items() if budget.wait(now) > 0.0
-            }
+            if len(self._channels) >= self._most_channels:
+                self._forget_resting(now)
             self._channels[channel] = RateBudget(per_minute=_CHANNEL_PER_MINUTE, now=now, burst=1.0)
         return self._channels[channel]
+
+    def _forget_resting(self, now: float) -> None:
+        # A full bucket is the same as none.
+        self._channels = {
+            name: budget for name, budget in self._channels.items() if budget.wait(now) > 0.0
+        }
+        # Looked through again when there are twice as many: a crowd comes from a hundred at once.
+        self._most_channels = max(_FEW_CHANNELS, 2 * len(self._channels))

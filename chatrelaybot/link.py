@@ -22,8 +22,8 @@ from chatrelaybot.link_socket import Dialer
 
 _log = logging.getLogger(__name__)
 
-#: Longest time that a step waits for news, in seconds.
-_STEP_SECONDS = 1.0
+#: Longest time that a step waits when nothing is due and nobody calls, in seconds.
+_STEP_SECONDS = 60.0
 #: Reasons for a disconnect that another link at once would not mend, and what a person can do.
 _MENDS = {
     "link_disabled": "turn Socket Mode on in the settings of the app",

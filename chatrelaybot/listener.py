@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 #: Most envelopes of one commit.
 _BATCH = 500
 #: Longest time that a step waits for an envelope, in seconds.
-_STEP_SECONDS = 1.0
+_STEP_SECONDS = 60.0
 #: At most one warning about the database in this time, in seconds.
 _WARNING_SECONDS = 10.0
 

@@ -4,7 +4,7 @@ Of every conversation one question at a time has the turn: the one being answere
 that waits. A unique index holds that, so that no fault elsewhere can answer two at once, and an
 index on the questions whose turn it is finds the next one as fast among thousands as among ten.
 
-The states in conditions are written into the SQL (`literal_execute`): with a bound parameter the
+The states in conditions are written into the SQL (`literal_column`): with a bound parameter the
 database could not tell that a partial index covers the query.
 https://www.sqlite.org/partialindex.html#queries_using_partial_indexes
 """
@@ -31,7 +31,7 @@ from sqlalchemy import (
     and_,
     insert,
     inspect,
-    literal,
+    literal_column,
     select,
     text,
 )
@@ -102,8 +102,12 @@ reply_parts = Table(
 
 def in_state(state: State, table: FromClause = questions) -> ColumnElement[bool]:
     """Return the condition as the partial indexes have it."""
-    condition: ColumnElement[bool] = table.c.state == literal(state.value, literal_execute=True)
+    condition: ColumnElement[bool] = table.c.state == literal_column(f"'{state.value}'")
     return condition
+
+
+#: Each partial index with its condition, which SQLAlchemy wants for each dialect by itself.
+_partial_indexes: list[tuple[Index, ColumnElement[bool]]] = []
 
 
 def _partial_index(
@@ -112,7 +116,7 @@ def _partial_index(
     where: ColumnElement[bool],
     is_unique: bool = False,
 ) -> None:
-    Index(name, *columns, unique=is_unique, sqlite_where=where, postgresql_where=where)
+    _partial_indexes.append((Index(name, *columns, unique=is_unique), where))
 
 
 _partial_index(
@@ -165,8 +169,7 @@ def prepare(connection: Connection) -> None:
         ConfigurationError: A later version of this program has made them.
     """
     if not inspect(connection).has_table(schema_version.name):
-        metadata.create_all(connection)
-        connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+        _create(connection)
     version = connection.scalar(select(schema_version.c.version))
     if version != SCHEMA_VERSION:
         raise ConfigurationError(
@@ -174,3 +177,11 @@ def prepare(connection: Connection) -> None:
             f"the database has version {version}, this program knows {SCHEMA_VERSION}",
             "install the ChatRelayBot that made it, or name another file",
         )
+
+
+def _create(connection: Connection) -> None:
+    for index, where in _partial_indexes:
+        # Here and not above: to name a dialect is to import it, and no process needs them all.
+        index.dialect_options[connection.dialect.name]["where"] = where
+    metadata.create_all(connection)
+    connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
