@@ -162,6 +162,12 @@ class Draft:
         return bool(self.parts) and self.in_flight is None and not is_whole
 
     @property
+    def awaits_post(self) -> bool:
+        """Whether it is deferred, and the post that will show it has not begun."""
+        is_posting = self.in_flight is not None and self.in_flight.method is Method.POST
+        return self.is_deferred and not self.parts and not is_posting
+
+    @property
     def urgency(self) -> tuple[Urgency, float]:
         """What to sort by: the kind of call, then since when it has been waited for."""
         if self.timeline.closed is not None:

@@ -9,6 +9,8 @@ replies on show will need goes to answers that still run.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from chatrelaybot.budget import Method, WorkspaceBudget
 from chatrelaybot.draft import Call, Draft, Urgency
 from chatrelaybot.spread import Spread
@@ -28,7 +30,9 @@ class Pacing:
         self._overflow_seconds = overflow_seconds
         self._spread = Spread()
         self._drafts: dict[int, Draft] = {}
-        self._deferred: dict[int, Draft] = {}
+        #: Replies that can only be posted, and how many of them there are in each channel.
+        self._queued: set[int] = set()
+        self._queued_in: Counter[str] = Counter()
         #: Replies on show, or about to be: each has its last edit still to come.
         self._owing: set[int] = set()
         self._finals_ahead = 0  #: last edits that wait before the one that is looked at
@@ -42,21 +46,21 @@ class Pacing:
         """Take in a reply. What has nothing on show is deferred, most often for this step only."""
         draft.is_deferred = not draft.parts
         self._drafts[id(draft)] = draft
-        if draft.is_deferred:
-            self._deferred[id(draft)] = draft
+        self.reckon(draft)
 
     def forget(self, draft: Draft) -> None:
         """Let go of a reply that is settled."""
         del self._drafts[id(draft)]
-        self._deferred.pop(id(draft), None)
         self._owing.discard(id(draft))
+        self._queue(draft, is_queued=False)
         line = draft.timeline
         if line.closed is not None and line.first_news is not None:
             self._spread.ended(line.closed - line.first_news)
 
     def reckon(self, draft: Draft) -> None:
-        """Note whether a reply still needs its last edit."""
+        """Note whether a reply still needs its last edit, or the post that shows it."""
         (self._owing.add if draft.owes_edit else self._owing.discard)(id(draft))
+        self._queue(draft, is_queued=draft.awaits_post)
 
     def begin_step(self) -> None:
         """Forget what waits before whom."""
@@ -78,10 +82,9 @@ class Pacing:
 
     def show_if_room(self, draft: Draft, now: float) -> None:
         """End the deferring of a reply whose last words an edit will show no later than a post."""
-        if not self._has_room(draft, now):
-            return
-        draft.is_deferred = False
-        del self._deferred[id(draft)]
+        if self._has_room(draft, now):
+            draft.is_deferred = False
+            self.reckon(draft)
 
     def wait(self, draft: Draft, method: Method, now: float) -> float:
         """Return the seconds until the budget allows this call; 0.0 is now."""
@@ -121,19 +124,28 @@ class Pacing:
     def _post_wait(self, draft: Draft, now: float, *, rest: float = 0.0) -> float:
         """Return the seconds until a post of this reply, after those that can only be posted."""
         channel = draft.delivery.question.channel
-        others = [
-            other.delivery.question.channel
-            for other in self._deferred.values()
-            if other is not draft and not other.parts and other.in_flight is None
-        ]
+        itself = int(id(draft) in self._queued)
         return self._budget.wait(
             Method.POST,
             channel,
             now,
-            ahead=len(others),
-            ahead_in_channel=others.count(channel),
+            ahead=len(self._queued) - itself,
+            ahead_in_channel=self._queued_in[channel] - itself,
             rest=rest,
         )
+
+    def _queue(self, draft: Draft, *, is_queued: bool) -> None:
+        if is_queued == (id(draft) in self._queued):
+            return
+        channel = draft.delivery.question.channel
+        if is_queued:
+            self._queued.add(id(draft))
+            self._queued_in[channel] += 1
+            return
+        self._queued.discard(id(draft))
+        self._queued_in[channel] -= 1
+        if not self._queued_in[channel]:
+            del self._queued_in[channel]
 
     def _edit_wait(self, draft: Draft, now: float) -> float:
         """Return the seconds until an edit of an answer that still runs."""
