@@ -6,7 +6,6 @@ import datetime
 import json
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Self
 
@@ -22,10 +21,11 @@ from chatrelaybot.events import Question
 
 # A part of this module's interface, though it is the wire that raises it.
 from chatrelaybot.wire import AnswerCancelled as AnswerCancelled
-from chatrelaybot.wire import Pool, SecurePool, Wire
+from chatrelaybot.wire import Pace, Wire
+from chatrelaybot.wire_pool import Pool, SecurePool
 
-#: Most bytes of one read. read1 returns what is here; it waits for the first byte only.
-_READ_SIZE = 1 << 16
+#: How often all answers together are read.
+_READS_PER_SECOND = 5_000.0
 #: Bytes of an answer in one piece.
 _JSON_LIMIT = 4 << 20
 #: How long the end of a body may take that says nothing any more, for the sake of keeping the
@@ -49,11 +49,13 @@ class Backend:
         silence_seconds: float,
         pool_size: int,
         ca_bundle: str | None = None,
+        reads_per_second: float = _READS_PER_SECOND,
     ) -> None:
         """Seconds: to connect; to the headers and between two bytes; between two texts.
 
         `pool_size` is the number of idle connections that are kept. `ca_bundle` is a file of
-        certificates to trust in place of those that requests brings along.
+        certificates to trust in place of those that requests brings along. `reads_per_second` is
+        for all answers together: each of many is read less often.
         """
         self._url = url
         self._dialect = dialect
@@ -63,6 +65,7 @@ class Backend:
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
         self._silence_seconds = silence_seconds
+        self._pace = Pace(reads_per_second=reads_per_second)
         self._session = _Session()
         trust = _trust(ca_bundle) if url.lower().startswith("https:") else None
         self._session.mount("http://", _Adapter(pool_size=pool_size, trust=trust))
@@ -71,6 +74,7 @@ class Backend:
     def ask(self, question: Question, *, traceparent: str) -> Answer:
         """Return the answer to be; it connects when it is first read."""
         wire = Wire(
+            pace=self._pace,
             connect_seconds=self._connect_seconds,
             idle_seconds=self._idle_seconds,
             silence_seconds=self._silence_seconds,
@@ -165,8 +169,6 @@ class Answer:
                 else:
                     raise _failed(outcome)
             raise _cut()
-        except urllib3.exceptions.HTTPError as error:
-            raise _cut() from _system_error(error)
         finally:
             self.close()
 
@@ -180,6 +182,8 @@ class Answer:
         if response is not None:
             if self._is_whole:
                 self._drain(response.raw)
+            if response.raw.closed:
+                response.raw.release_conn()
             response.close()
         self._wire.let_go()
 
@@ -195,20 +199,20 @@ class Answer:
             raise _garbled("The backend compresses its answer unasked")
         media_type = refusal.media_type(response.headers)
         if media_type == "text/event-stream":
-            yield from self._events(response.raw)
+            yield from self._events()
         elif media_type == "application/json":
-            yield from self._decoder.decode_json(self._json(response.raw))
+            yield from self._decoder.decode_json(self._json())
         else:
             raise _garbled("The backend's answer is neither events nor JSON")
 
-    def _events(self, raw: Any) -> Iterator[Outcome]:
+    def _events(self) -> Iterator[Outcome]:
         decode = self._decoder.decode_event
         try:
-            for event in sse.events(iter(partial(raw.read1, _READ_SIZE), b"")):
+            for event in sse.events(iter(self._wire.read, b"")):
                 outcome = decode(event)
                 if outcome is not None:
                     yield outcome
-        except (urllib3.exceptions.HTTPError, TransientError, PermanentError):
+        except (TransientError, PermanentError):
             # Nothing that comes after its last word makes a whole answer less whole.
             if self._decoder.end() is None:
                 raise
@@ -216,9 +220,9 @@ class Answer:
         if finish is not None:
             yield finish
 
-    def _json(self, raw: Any) -> object:
+    def _json(self) -> object:
         body = bytearray()
-        while chunk := raw.read1(_READ_SIZE):
+        while chunk := self._wire.read():
             body += chunk
             if len(body) > _JSON_LIMIT:
                 raise PermanentError("The backend's JSON is too large", kind=FailureKind.TOO_LONG)
@@ -230,14 +234,14 @@ class Answer:
 
     def _drain(self, raw: Any) -> None:
         """Read what is left of a body whose end is known, most often nothing but that end."""
-        if not raw.chunked and not raw.length_remaining:
+        if not raw.chunked and raw.length_remaining is None:
             return
         self._wire.hurry(_DRAIN_SECONDS)
         try:
             for _ in range(_DRAIN_READS):
-                if not raw.read1(_READ_SIZE):
+                if not self._wire.read():
                     return
-        except (urllib3.exceptions.HTTPError, TransientError, PermanentError, AnswerCancelled):
+        except (TransientError, PermanentError, AnswerCancelled):
             # Then it is not kept.
             return
 

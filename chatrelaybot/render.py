@@ -27,6 +27,8 @@ _SUMMARY_LENGTH = 150
 #: Of a part, the summary looks at so many characters.
 _SUMMARIZED_LENGTH = 1_000
 _NOTHING = "…"
+#: So many pieces of text are kept at most as they came. To look at each costs far more than at all.
+_NEW_LIMIT = 256
 
 _LINE_MARKS = re.compile(
     r"^\s*(?:(?:`{3,}|~{3,}).*$|[|:\s-]+$|(?:>\s*|(?:#{1,6}|[-+*|]|\d{1,9}[.)])(?:\s+|$))+)",
@@ -65,6 +67,7 @@ class Rendering:
         self.is_closed = False
         self.length = 0  #: characters of answer text appended so far
         self._limit = limit
+        self._new: list[str] = []  # not looked at yet
         self._escaper = Escaper()
         self._has_ink = False
         self._parts: list[Message] = []  # sealed, and after the close all
@@ -80,6 +83,8 @@ class Rendering:
     @property
     def has_text(self) -> bool:
         """Whether something other than white space has arrived."""
+        if not self._has_ink:
+            self._take_new()
         return self._has_ink or self._escaper.has_ink
 
     def append(self, text: str) -> None:
@@ -87,12 +92,15 @@ class Rendering:
         if self.is_closed:
             raise RuntimeError("the text is closed")
         self.length += len(text)
-        self._take(self._escaper.feed(text))
+        self._new.append(text)
+        if len(self._new) >= _NEW_LIMIT:
+            self._take_new()
 
     def close(self, *, note: str | None = None) -> None:
         """End the text; `note`, a sentence of our own, follows it as a paragraph in italics."""
         if self.is_closed:
             raise RuntimeError("the text is closed")
+        self._take_new()
         self._take(self._escaper.flush())
         self.is_closed = True
         last = self._end_with(_italic(note, self._limit)) if note else self._end()
@@ -100,14 +108,17 @@ class Rendering:
 
     def sealed_count(self) -> int:
         """Return how many parts can no longer change."""
+        self._take_new()
         return len(self._parts)
 
     def part_count(self) -> int:
         """Return how many parts there are to be shown."""
+        self._take_new()
         return len(self._parts) + (self._growing() is not None)
 
     def part(self, index: int) -> Message:
         """Return one part; of the last one, while it grows, what can be shown of it."""
+        self._take_new()
         growing = self._growing() if index == len(self._parts) else self._parts[index]
         if growing is None:
             raise IndexError("there is nothing to be shown of this part yet")
@@ -116,6 +127,12 @@ class Rendering:
     @property
     def _opening(self) -> str:
         return self._fence.opening if self._fence else ""
+
+    def _take_new(self) -> None:
+        if self._new:
+            text = "".join(self._new)
+            self._new.clear()
+            self._take(self._escaper.feed(text))
 
     def _take(self, escaped: str) -> None:
         if not escaped:

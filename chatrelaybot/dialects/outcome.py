@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, Protocol
 from chatrelaybot.errors import FailureKind, PermanentError
 from chatrelaybot.events import Question
 
-#: What json.loads comes to, without its options: this runs for each piece of text.
-_decode = json.JSONDecoder().decode
+#: What is at the bottom of json.loads: this runs for each piece of text.
+_decode = json.JSONDecoder().raw_decode
+_JSON_SPACE = " \t\n\r"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,9 @@ def garbled() -> PermanentError:
 def json_object(data: str) -> dict[str, Any] | None:
     """Return the JSON object in `data`, None where there is something else."""
     try:
-        value = _decode(data)
+        data = data.strip(_JSON_SPACE)
+        value, end = _decode(data)
     except (ValueError, RecursionError):
         # RecursionError: a few thousand opening brackets are enough.
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and end == len(data) else None
