@@ -115,11 +115,16 @@ class Pacing:
 
     def _has_room(self, draft: Draft, now: float) -> bool:
         # Until it ends the budgets recover; edits beside those owed are not made meanwhile.
-        rest = self._spread.seconds_to_come
+        age = now - draft.timeline.opened
+        rest = max(0.0, self._spread.seconds_to_come - age)
         wait = self._budget[Method.UPDATE].wait(now, calls=len(self._owing) + 1, rest=rest)
-        if wait > self._overflow_seconds:
+        if wait <= 0.0:
+            return True
+        if wait > min(self._overflow_seconds, self._post_wait(draft, now, rest=rest)):
             return False
-        return wait <= 0.0 or wait <= self._post_wait(draft, now, rest=rest)
+        # The longest queue decides when the last of a crowd is done.
+        channel = draft.delivery.question.channel
+        return self._queued_in[channel] == max(self._queued_in.values(), default=0)
 
     def _post_wait(self, draft: Draft, now: float, *, rest: float = 0.0) -> float:
         """Return the seconds until a post of this reply, after those that can only be posted."""
