@@ -171,4 +171,5 @@ def _draw(
 def _kind(record: Record, call: Call) -> str:
     if call.error:
         return "refused"
-    return "final" if call.visible is not None and call.visible == record.final else "edit"
+    is_whole = record.final is not None and call.chars == record.chars
+    return "final" if is_whole else "edit"

@@ -60,7 +60,9 @@ def first_text(curves: Curves) -> str:
         bottom + 52,
         [
             _title("From the backend's first text to its being visible in Slack"),
-            _words(16, 48, "median, in latencies of one Slack call (L); nothing can be below 1 L"),
+            _words(
+                16, 48, "median, in L: a call's latency and the 20 ms to Slack and back, over TLS"
+            ),
             *(_grid(y(tick), f"{tick:g} L") for tick in ticks),
             *(_words(x(n), bottom + 20, f"{n:g}", anchor="middle") for n in counts),
             _words((_PLOT_LEFT + _PLOT_RIGHT) / 2, bottom + 42, "answers at once", anchor="middle"),
