@@ -79,6 +79,8 @@ class Rendering:
         self._fence: Fence | None = None
         self._shown: Message | None = None
         self._is_shown_stale = False
+        #: What the growing part began with when it was last summarized, and the summary.
+        self._summarized = self._summary = ""
 
     @property
     def has_text(self) -> bool:
@@ -166,9 +168,16 @@ class Rendering:
             text = "".join(self._pieces)
             self._pieces = [text]
             healed = heal(self._opening + text[: self._ink_end], limit=self._limit)
-            self._shown = _message(healed) if healed else self._shown
+            self._shown = self._message(healed) if healed else self._shown
             self._is_shown_stale = False
         return None if self.is_closed else self._shown
+
+    def _message(self, markdown: str) -> Message:
+        """Return the message; most edits leave the part's beginning as it was."""
+        beginning = markdown[:_SUMMARIZED_LENGTH]
+        if beginning != self._summarized:
+            self._summarized, self._summary = beginning, _summary(beginning)
+        return Message(markdown, self._summary)
 
     def _end(self) -> list[str]:
         text = "".join(self._pieces)

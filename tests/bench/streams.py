@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from tests.bench import contenders
 from tests.bench.contenders import ProcessUsage
@@ -118,7 +119,8 @@ def _add(
     start, end = span
     rounds.cpu.append(100.0 * (after.cpu_seconds - before.cpu_seconds) / (end - start))
     rounds.memory.append((after.rss - idle.rss) / 1024.0 / len(records))
-    delays, shown = [], 0.0
+    delays: list[float] = []
+    speeds: list[float] = []  # of those that were edited more than once, parts a second
     for record in records:
         versions = [
             (version.at, version.chars)
@@ -129,10 +131,10 @@ def _add(
         delays += [_lateness(record, at - _LATENCY, chars) for at, chars in versions]
         if len(versions) > 1:
             (first, less), *_, (last, more) = versions
-            shown += (more - less) / _PART_CHARS / (last - first)
+            speeds.append((more - less) / _PART_CHARS / (last - first))
     # Who has shown nothing in all that time is late by at least as much.
     rounds.delay.append(1000.0 * percentile(delays or [end - start], 0.99))
-    rounds.parts.append(shown)
+    rounds.parts.append(len(records) * fmean(speeds) if speeds else 0.0)
 
 
 def _lateness(record: Record, received: float, chars: int) -> float:
