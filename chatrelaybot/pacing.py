@@ -104,10 +104,9 @@ class Pacing:
             post_wait = self.wait(draft, Method.POST, now)
         else:
             # There is time for those that can only be posted to go first.
-            post_wait = self._post_wait(draft, now) + _WORTH_SECONDS
-            if edit_wait <= post_wait:
+            post_wait = self._post_wait(draft, now)
+            if edit_wait <= post_wait + _WORTH_SECONDS:
                 return edit_wait, Method.UPDATE
-            post_wait -= _WORTH_SECONDS
         if post_wait > 0.0:
             return min(edit_wait, post_wait), Method.UPDATE
         self._finals_ahead -= 1
