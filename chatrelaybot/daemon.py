@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType
+from typing import TypeVar
 
 from chatrelaybot import dialects, telemetry
 from chatrelaybot.backend import Backend
@@ -35,13 +36,15 @@ from chatrelaybot.workers import Workers
 
 _log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 #: Leases last this long and are extended three times within it; seconds.
 _LEASE_SECONDS = 15.0
 #: How often old keys are deleted; seconds.
 _PURGE_SECONDS = 600.0
-#: Wait between tries to reach Slack at start: this · 2ⁿ up to the most; seconds.
-_IDENTIFY_SECONDS = 0.5
-_MOST_IDENTIFY_SECONDS = 30.0
+#: Wait between tries to reach Slack, or the database, at start: this · 2ⁿ; seconds.
+_FIRST_PATIENCE_SECONDS = 0.5
+_MOST_PATIENCE_SECONDS = 30.0
 
 
 class Loop(threading.Thread):
@@ -160,11 +163,11 @@ class Daemon:
     def _start_parts(self) -> None:
         settings = self._settings
         database = Database(url=settings.database_url)
-        database.open()
+        self._patiently("database not reachable", database.open)
         self._parts.callback(database.close)
         inbox = Inbox(
             database=database,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
+            owner=_instance(),
             lease_seconds=_LEASE_SECONDS,
             queue_limit=settings.queue_limit,
             retention_hours=settings.retention_hours,
@@ -266,19 +269,25 @@ class Daemon:
             _log.warning("took up questions of an earlier run", extra={"questions": recovered})
 
     def _identify(self, slack: Slack) -> Identity:
-        """Ask Slack who we are, for as long as it takes to reach it."""
-        identity: Identity | None = None
-        delay = _IDENTIFY_SECONDS
-        while identity is None and not self._is_stopping:
-            try:
-                identity = slack.identify()
-            except TransientError as error:
-                _log.warning("slack not reachable", extra={"error": str(error)})
-                self.wait(max(delay, error.retry_after or 0.0))
-                delay = min(_MOST_IDENTIFY_SECONDS, delay * 2.0)
-        if identity is None or self._is_stopping:
-            raise _Stopped
+        identity = self._patiently("slack not reachable", slack.identify)
         return replace(identity, user_id=self._settings.slack_bot_user_id or identity.user_id)
+
+    def _patiently(self, trouble: str, call: Callable[[], _T]) -> _T:
+        """Call for as long as it takes to reach the other side, or until we are to stop."""
+        delay = _FIRST_PATIENCE_SECONDS
+        while True:
+            try:
+                result = call()
+            except TransientError as error:
+                _log.warning(trouble, extra={"error": str(error)})
+                is_over = self.wait(max(delay, error.retry_after or 0.0))
+                delay = min(_MOST_PATIENCE_SECONDS, delay * 2.0)
+            else:
+                if not self._is_stopping:
+                    return result
+                is_over = True
+            if is_over:
+                raise _Stopped
 
     def _loop(
         self,
@@ -327,6 +336,11 @@ class LoopDied(ChatRelayBotError):
 
 class _Stopped(Exception):
     """The daemon was stopped before it had started."""
+
+
+def _instance() -> str:
+    """Return a name for this process that no other one has, nor ever had."""
+    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
 
 
 def _purge(inbox: Inbox) -> None:

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from chatrelaybot import database_file, schema
-from chatrelaybot.errors import TransientError
+from chatrelaybot import schema_upgrade
+from chatrelaybot.database_place import Place
+from chatrelaybot.errors import ConfigurationError, TransientError
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ _T = TypeVar("_T")
 
 #: Pieces of work in one transaction; more would make the first of them wait for the last.
 _MOST_TOGETHER = 64
+#: Work that other processes were in the way of is done again this often at most.
+_MOST_CONFLICTS = 5
 #: Connections for reading.
 _READERS = 4
 #: How long `close` waits for the last commit; seconds.
@@ -41,45 +44,90 @@ class _Job:
     result: Future[Any] = field(default_factory=Future)
 
 
+@dataclass(frozen=True, slots=True)
+class _Vacuum:
+    result: Future[None] = field(default_factory=Future)
+
+
+def place_of(url: str) -> Place:
+    """Return the place that the setting names.
+
+    Raises:
+        ConfigurationError: It names none.
+    """
+    # What the other one needs is not imported.
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None  # It may hold a password, so neither it nor SQLAlchemy's words are shown.
+    kind = parsed.get_backend_name() if parsed else None
+    if parsed and kind == "sqlite":
+        from chatrelaybot.database_file import SqliteFile
+
+        return SqliteFile(parsed)
+    if parsed and kind == "postgresql":
+        from chatrelaybot.database_server import PostgresServer
+
+        return PostgresServer(parsed)
+    raise ConfigurationError(
+        "DATABASE_URL",
+        "it names neither an SQLite file nor a PostgreSQL database",
+        "give sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME",
+    ) from None
+
+
 class Database:
-    """An SQLite file. `write` and `read` may be called from any thread.
+    """The database. `write` and `read` may be called from any thread.
 
     Work is called with a connection inside a transaction. Where something of the same transaction
     fails it is called again in one of its own, so it must do nothing but use its connection.
     """
 
     def __init__(self, *, url: str) -> None:
-        self._file = database_file.file_of(url)
+        self._place = place_of(url)
         self._readers: Engine | None = None
         self._is_reachable = False
         self._parts = ExitStack()
         self._thread: threading.Thread | None = None
         #: Guards the two below; notified when work comes and when no more will.
         self._news = threading.Condition()
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[_Job | _Vacuum] = deque()
         self._is_open = False
 
     def __repr__(self) -> str:
         with self._news:
-            return f"Database({self._file}, {len(self._waiting)} waiting)"
+            return f"Database({self._place}, {len(self._waiting)} waiting)"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other instances may be using it."""
+        return self._place.is_shared
+
+    @property
+    def insert(self) -> Callable[..., Any]:
+        """The insert that knows ON CONFLICT here."""
+        return self._place.insert
 
     @property
     def is_reachable(self) -> bool:
         """How the last write went; False where the database is closed."""
         return self._is_reachable
 
-    def open(self) -> None:
-        """Take possession of the file, and create its tables where they are missing.
+    def open(self, *, as_owner: bool = True) -> None:
+        """Take possession of the database, and bring its tables up to date.
+
+        With `as_owner` False it is used beside the process that owns it.
 
         Raises:
-            ConfigurationError: The file cannot be used, or another process is using it.
-            TransientError: It is locked by another program, or the disk is full.
+            ConfigurationError: It cannot be used, or another process is using it.
+            TransientError: It cannot be reached, is locked by another program, or full.
         """
         with ExitStack() as parts:
-            parts.enter_context(database_file.owned(self._file))
-            writer = database_file.engine_of(self._file, begin="BEGIN IMMEDIATE", size=1)
+            if as_owner:
+                parts.enter_context(self._place.owned())
+            writer = self._place.writer()
             parts.callback(writer.dispose)
-            readers = database_file.engine_of(self._file, begin="BEGIN", size=_READERS)
+            readers = self._place.readers(_READERS)
             parts.callback(readers.dispose)
             self._prepare(writer)
             self._readers = readers
@@ -109,13 +157,19 @@ class Database:
                 Where another program has locked the file this takes LOCK_SECONDS, at most twice.
         """
         job = _Job(work)
-        with self._news:
-            if not self._is_open:
-                raise TransientError("the database is closed")
-            self._waiting.append(job)
-            self._news.notify()
+        self._put(job)
         result: _T = job.result.result()
         return result
+
+    def vacuum(self) -> None:
+        """Clear away what deleted texts have left in the files; nothing is written meanwhile.
+
+        Raises:
+            TransientError: The database cannot be reached, or is closed.
+        """
+        job = _Vacuum()
+        self._put(job)
+        job.result.result()
 
     def read(self, work: Callable[[Connection], _T]) -> _T:
         """Do the work in the caller's thread, on what is committed so far.
@@ -126,19 +180,26 @@ class Database:
         readers = self._readers
         if readers is None:
             raise TransientError("the database is closed")
-        with _mapped(), readers.begin() as connection:
+        with self._mapped(), readers.begin() as connection:
             return work(connection)
+
+    def _put(self, job: _Job | _Vacuum) -> None:
+        with self._news:
+            if not self._is_open:
+                raise TransientError("the database is closed")
+            self._waiting.append(job)
+            self._news.notify()
 
     def _prepare(self, writer: Engine) -> None:
         try:
-            with _mapped(), writer.begin() as connection:
-                schema.prepare(connection)
-        except TransientError as error:
-            cause = error.__cause__
-            wrong = isinstance(cause, DBAPIError) and database_file.wrong_file(self._file, cause)
-            if wrong:
-                raise wrong from cause
-            raise
+            with writer.begin() as connection:
+                self._place.lock(connection)
+                schema_upgrade.prepare(connection)
+        except DBAPIError as error:
+            if (unusable := self._place.unusable(error)) is not None:
+                raise unusable from error
+            with self._mapped():
+                raise
 
     def _start(self, writer: Engine) -> None:
         self._is_open = self._is_reachable = True
@@ -151,7 +212,7 @@ class Database:
         while jobs := self._take():
             self._serve(writer, jobs)
 
-    def _take(self) -> list[_Job]:
+    def _take(self) -> Sequence[_Job | _Vacuum]:
         """Wait for work; return nothing when there will be none any more."""
         with self._news:
             self._news.wait_for(lambda: self._waiting or not self._is_open)
@@ -160,24 +221,60 @@ class Database:
                 self._waiting.popleft()
         return jobs
 
-    def _serve(self, writer: Engine, jobs: Sequence[_Job]) -> None:
+    def _serve(self, writer: Engine, jobs: Sequence[_Job | _Vacuum]) -> None:
+        together = [job for job in jobs if isinstance(job, _Job)]
+        if together:
+            self._write(writer, together)
+        for job in jobs:
+            if isinstance(job, _Vacuum):
+                self._vacuum(writer, job)
+
+    def _write(self, writer: Engine, jobs: Sequence[_Job]) -> None:
         try:
-            with _mapped(), writer.begin() as connection:
-                results = [job.work(connection) for job in jobs]
+            results = self._commit(writer, jobs)
         except TransientError as error:
-            # A connection opened while the disk was read only would stay so.
-            writer.dispose()
             self._lose(jobs, error)
         except Exception as error:  # noqa: BLE001 - it is the caller's, and raised there
             if len(jobs) == 1:
                 jobs[0].result.set_exception(error)
                 return
             for job in jobs:  # Only the guilty one shall fail.
-                self._serve(writer, [job])
+                self._write(writer, [job])
         else:
             self._reached()
             for job, result in zip(jobs, results, strict=True):
                 job.result.set_result(result)
+
+    def _commit(self, writer: Engine, jobs: Sequence[_Job]) -> list[Any]:
+        """Do the work in one transaction; do it again where that alone may mend it."""
+        for count in range(1, _MOST_CONFLICTS + 1):
+            try:
+                with writer.begin() as connection:
+                    return [job.work(connection) for job in jobs]
+            except DBAPIError as error:
+                is_conflict = self._place.is_conflict(error)
+                if is_conflict and len(jobs) > 1:
+                    raise
+                # A connection that broke while it rested says nothing about the database now.
+                is_stale = count == 1 and error.connection_invalidated
+                if (is_conflict or is_stale) and count < _MOST_CONFLICTS:
+                    continue
+                # A connection opened while the disk was read only would stay so.
+                writer.dispose()
+                if is_conflict:
+                    raise TransientError("another process was in the way") from error
+                with self._mapped():
+                    raise
+        raise AssertionError("unreachable")
+
+    def _vacuum(self, writer: Engine, job: _Vacuum) -> None:
+        try:
+            with self._mapped():
+                self._place.vacuum(writer)
+        except Exception as error:  # noqa: BLE001 - it is the caller's, and raised there
+            job.result.set_exception(error)
+        else:
+            job.result.set_result(None)
 
     def _lose(self, jobs: Sequence[_Job], error: TransientError) -> None:
         if self._is_reachable:
@@ -194,15 +291,15 @@ class Database:
             _log.info("database reachable again")
         self._is_reachable = True
 
-
-@contextmanager
-def _mapped() -> Iterator[None]:
-    """Turn the database's trouble into ours; what is wrong with a statement passes as it is."""
-    try:
-        yield
-    except DBAPIError as error:
-        if not database_file.is_trouble(error):
-            raise
-        raise TransientError(f"the database cannot be reached: {error.orig}") from error
-    except PoolTimeout as error:
-        raise TransientError("the database is too busy to be read") from error
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """Turn the database's trouble into ours; what is wrong with a statement passes as it is."""
+        try:
+            yield
+        except DBAPIError as error:
+            if not self._place.is_trouble(error):
+                raise
+            words = str(error.orig).partition("\n")[0]
+            raise TransientError(f"the database cannot be reached: {words}") from error
+        except PoolTimeout as error:
+            raise TransientError("the database is too busy to be read") from error

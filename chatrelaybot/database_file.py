@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from chatrelaybot.errors import ConfigurationError
@@ -49,93 +51,132 @@ _UNUSABLE = {
     sqlite3.SQLITE_READONLY: ("cannot be written", "let the user of this program write it"),
     sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "let the user of this program write it"),
 }
+#: The file is written anew where this share of it is free.
+_WORTH_SHARE = 0.5
 
 
-def file_of(url: str) -> Path:
-    """Return the file that the setting names."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        parsed = None  # It may hold a password, so neither it nor SQLAlchemy's words are shown.
-    file = parsed.database if parsed and parsed.get_backend_name() == "sqlite" else None
-    if not file or not Path(file).name or file == ":memory:" or file.startswith("file:"):
-        raise ConfigurationError(
-            "DATABASE_URL", "it names no SQLite file", "give sqlite:///FILE"
-        ) from None
-    return Path(file)
+class SqliteFile:
+    """A database in a file. Its time is the machine's."""
 
+    insert = staticmethod(insert)
+    is_shared = False
 
-@contextmanager
-def owned(file: Path) -> Iterator[None]:
-    """Keep every other process off the file.
+    def __init__(self, url: URL) -> None:
+        """`url` is that of an SQLite file.
 
-    The kernel drops the lock with the process, however that ends. The lock has a file of its own:
-    SQLite loses its locks when anybody closes another descriptor of the database in the process
-    (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
-    """
-    try:
-        lock = file.with_name(f"{file.name}.lock").open("a")
-    except OSError as error:
-        raise _unusable(file, error) from error
-    with lock:
+        Raises:
+            ConfigurationError: It names no file.
+        """
+        file = url.database
+        if not file or not Path(file).name or file == ":memory:" or file.startswith("file:"):
+            raise ConfigurationError(
+                "DATABASE_URL", "it names no SQLite file", "give sqlite:///FILE"
+            )
+        self._file = Path(file)
+
+    def __repr__(self) -> str:
+        return f"SqliteFile({self._file})"
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Keep every other process off the file.
+
+        The kernel drops the lock with the process, however that ends. The lock has a file of its
+        own: SQLite loses its locks when anybody closes another descriptor of the database in the
+        process (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
+        """
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Questions are nobody else's to read; SQLite gives its other files the same mode.
-            file.touch(mode=0o600)
+            lock = self._file.with_name(f"{self._file.name}.lock").open("a")
         except OSError as error:
-            raise _unusable(file, error) from error
-        yield
+            raise self._unusable(error) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Questions are nobody else's to read; SQLite gives its other files the same mode.
+                self._file.touch(mode=0o600)
+            except OSError as error:
+                raise self._unusable(error) from error
+            yield
 
+    def writer(self) -> Engine:
+        """Make an engine of one connection, to write with."""
+        return self._engine(begin="BEGIN IMMEDIATE", size=1)
 
-def _unusable(file: Path, error: OSError) -> ConfigurationError:
-    if error.errno == errno.EWOULDBLOCK:
+    def readers(self, size: int) -> Engine:
+        """Make an engine of up to `size` connections, to read with."""
+        return self._engine(begin="BEGIN", size=size)
+
+    def lock(self, connection: Connection) -> None:
+        """Do nothing: a transaction that writes has the file alone."""
+
+    def vacuum(self, engine: Engine) -> None:
+        """Empty the log, which still has what was overwritten in the file, and give space back."""
+        connection = engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            free, pages = (
+                cursor.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("freelist_count", "page_count")
+            )
+            if free > pages * _WORTH_SHARE:
+                cursor.execute("VACUUM")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            cursor.close()
+        finally:
+            connection.close()
+
+    def is_trouble(self, error: DBAPIError) -> bool:
+        """Tell whether the database cannot be reached, as against a statement that is wrong."""
+        return _code(error) in _TROUBLE
+
+    def is_conflict(self, error: DBAPIError) -> bool:  # noqa: ARG002 - there is one writer
+        """Say no: one process writes, and one thread of it."""
+        return False
+
+    def unusable(self, error: DBAPIError) -> ConfigurationError | None:
+        """Return what a person must mend before the file can be used."""
+        problem, mend = _UNUSABLE.get(_code(error), (None, ""))
+        return (
+            ConfigurationError("DATABASE_URL", f"{self._file} {problem}", mend) if problem else None
+        )
+
+    def _unusable(self, error: OSError) -> ConfigurationError:
+        if error.errno == errno.EWOULDBLOCK:
+            return ConfigurationError(
+                "DATABASE_URL",
+                f"another ChatRelayBot is using {self._file}",
+                "stop it first, or give this one a file of its own",
+            )
         return ConfigurationError(
             "DATABASE_URL",
-            f"another ChatRelayBot is using {file}",
-            "stop it first, or give this one a file of its own",
+            f"{self._file} cannot be opened ({error.strerror})",
+            "name a file in a directory that exists and that the user of this program may write",
         )
-    return ConfigurationError(
-        "DATABASE_URL",
-        f"{file} cannot be opened ({error.strerror})",
-        "name a file in a directory that exists and that the user of this program may write",
-    )
 
+    def _engine(self, *, begin: str, size: int) -> Engine:
+        """Make a pool of up to `size` connections whose transactions start with `begin`."""
+        engine = create_engine(
+            URL.create("sqlite", database=str(self._file)),
+            # SQLAlchemy's recipe for transactions that really begin where it says so:
+            # https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#sqlite-transactions
+            connect_args={"timeout": LOCK_SECONDS, "isolation_level": None},
+            hide_parameters=True,
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=LOCK_SECONDS,
+        )
+        event.listen(engine, "connect", self._configure)
+        event.listen(engine, "begin", lambda connection: _begin(connection, begin))
+        return engine
 
-def engine_of(file: Path, *, begin: str, size: int) -> Engine:
-    """Make a pool of up to `size` connections whose transactions start with `begin`."""
-    engine = create_engine(
-        URL.create("sqlite", database=str(file)),
-        # SQLAlchemy's recipe for transactions that really begin where it says so:
-        # https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#sqlite-transactions
-        connect_args={"timeout": LOCK_SECONDS, "isolation_level": None},
-        hide_parameters=True,
-        pool_size=size,
-        max_overflow=0,
-        pool_timeout=LOCK_SECONDS,
-    )
-    event.listen(engine, "connect", _configure)
-    event.listen(engine, "begin", lambda connection: _begin(connection, begin))
-    return engine
-
-
-def _configure(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-    for pragma in _PRAGMAS:
-        connection.execute(pragma).close()
+    def _configure(self, connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+        for pragma in _PRAGMAS:
+            connection.execute(pragma).close()
+        connection.create_function("database_time", 0, time.time)
 
 
 def _begin(connection: Connection, begin: str) -> None:
     connection.exec_driver_sql(begin)
-
-
-def is_trouble(error: DBAPIError) -> bool:
-    """Tell whether the database cannot be reached, as against a statement that is wrong."""
-    return _code(error) in _TROUBLE
-
-
-def wrong_file(file: Path, error: DBAPIError) -> ConfigurationError | None:
-    """Return what a person must mend before the file can be used; None: it may pass by itself."""
-    problem, mend = _UNUSABLE.get(_code(error), (None, ""))
-    return ConfigurationError("DATABASE_URL", f"{file} {problem}", mend) if problem else None
 
 
 def _code(error: DBAPIError) -> int:

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from chatrelaybot.budget import Method
-from chatrelaybot.inbox import Delivery
+from chatrelaybot.delivery import Delivery
 from chatrelaybot.render import Message, Rendering
 
 #: The reaction to the question is kept in the inbox as if it were this part of the reply.

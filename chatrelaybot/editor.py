@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from chatrelaybot.budget import Method, WorkspaceBudget
 from chatrelaybot.conclusion import Conclusions
+from chatrelaybot.delivery import Delivery
 from chatrelaybot.draft import Call, Draft, Outcome
-from chatrelaybot.inbox import Delivery
 from chatrelaybot.pacing import Pacing
 from chatrelaybot.render import Message
 from chatrelaybot.sender import Sender

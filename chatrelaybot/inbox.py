@@ -7,67 +7,21 @@ up its own conversation and no other.
 
 from __future__ import annotations
 
-import enum
 import math
-import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Executable, Row
 
 from chatrelaybot import statements, turns
 from chatrelaybot.database import Database
+from chatrelaybot.delivery import Counts, Delivery, Enqueued, Lease, PostedPart, elapsed
 from chatrelaybot.errors import LeaseLost
 from chatrelaybot.events import Question
 
 #: Old questions deleted in one transaction, so that nobody waits long behind it.
 _PURGED_TOGETHER = 200
-
-
-class Enqueued(enum.Enum):
-    """What became of a question that was put into the inbox."""
-
-    NEW = "new"
-    DUPLICATE = "duplicate"  #: it is here already, or was answered not long ago
-    REFUSED = "refused"  #: too many wait; it will be leased, to say so to its reader
-
-
-@dataclass(frozen=True, slots=True)
-class PostedPart:
-    """What is known of one message of a reply.
-
-    Without a `ts` its post was intended, and nobody knows what became of it. `stale_ts` is an
-    earlier message in whose place it stands, and which is still to be deleted.
-    """
-
-    part: int
-    ts: str | None
-    stale_ts: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A question leased to us. `parts` is what was known of its reply before this lease."""
-
-    question: Question
-    attempt: int  #: 1 for the first
-    crash_count: int  #: how often it was in flight when its process died
-    lease_id: str
-    traceparent: str
-    received_at: float  #: seconds since 1970
-    parts: tuple[PostedPart, ...] = ()
-    is_refused: bool = False  #: to be told that too many wait, not to be answered
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many questions there are in a state; `waiting` includes those between two tries."""
-
-    waiting: int
-    running: int
-    dead: int
 
 
 class Inbox:
@@ -83,19 +37,19 @@ class Inbox:
         database: Database,
         owner: str,
         retention_hours: float,
-        clock: Callable[[], float] = time.time,
         lease_seconds: float = 15.0,
         queue_limit: int = 10_000,
         on_ready: Callable[[], None] | None = None,
     ) -> None:
         """`on_ready` is called, by whoever calls us, when there may be something to lease."""
         self._database = database
+        self._inserts = statements.Inserts(database.insert)
         self._owner = owner
         self._retention_seconds = retention_hours * 3600.0
-        self._clock = clock
         self._lease_seconds = lease_seconds
         self._queue_limit = queue_limit
         self._on_ready = on_ready or (lambda: None)
+        self._has_missed_beat = False  #: the heartbeat's alone
 
     def enqueue(self, questions: Sequence[tuple[Question, str]]) -> list[Enqueued]:
         """Store questions, each with its traceparent, in one commit."""
@@ -116,36 +70,43 @@ class Inbox:
         """
         if limit <= 0:
             return []
-        return self._database.write(lambda connection: self._take(connection, limit))
+        good_until = self._good_until()
+        return self._database.write(lambda connection: self._take(connection, limit, good_until))
 
-    def extend(self, lease_ids: Collection[str]) -> set[str]:
+    def extend(self, leases: Collection[Lease]) -> set[str]:
         """Extend the leases of all questions that we are answering; return those that are lost.
 
         Leases that ended before are taken back, ours as well: a question whose answering broke
-        comes back through here. To be called also when nothing is being answered.
+        comes back through here. To be called also when nothing is being answered. The first time
+        after the database was away nothing is taken back: everybody shall come to extend first.
         """
+        good_until = self._good_until()
+        takes_back, self._has_missed_beat = not self._has_missed_beat, True
         kept, taken_back = self._database.write(
             lambda connection: (
-                self._extend(connection, lease_ids),
-                _take_back(connection, self._clock()),
+                self._extend(connection, [lease.id for lease in leases]),
+                takes_back and _take_back(connection, statements.TAKE_BACK),
             )
         )
+        self._has_missed_beat = False
+        for lease in leases:
+            if lease.id in kept:
+                lease.good_until = good_until
         if taken_back:
             self._on_ready()
-        return set(lease_ids) - kept
+        return {lease.id for lease in leases} - kept
 
     def finish(self, delivery: Delivery, *, outcome: str) -> None:
         """Settle a question for good, and delete its text."""
-        self._settle(statements.FINISH, delivery, end=str(outcome), now=self._clock())
+        self._settle(statements.FINISH, delivery, end=str(outcome))
 
     def bury(self, delivery: Delivery, *, reason: str) -> None:
         """Give a question up; it keeps its text for an operator, until it is purged."""
-        self._settle(statements.BURY, delivery, end=str(reason), now=self._clock())
+        self._settle(statements.BURY, delivery, end=str(reason))
 
     def retry(self, delivery: Delivery, *, after: float, is_traceless: bool = False) -> None:
         """Let it be leased again in `after` seconds; `is_traceless`: Slack has no message of it."""
-        due = self._clock() + after
-        self._settle(statements.RETRY, delivery, is_traceless=is_traceless, due=due)
+        self._settle(statements.RETRY, delivery, is_traceless=is_traceless, after=after)
 
     def release(self, delivery: Delivery, *, is_traceless: bool = False) -> None:
         """Give a question back, as if it had not been tried; `is_traceless` as in `retry`."""
@@ -156,15 +117,15 @@ class Inbox:
 
         A `ts` that the part had becomes stale: until `record_post` nobody knows which one stands.
         """
-        values = {"number": part, "now": self._clock(), "posted": None, "stale": stale_ts}
-        self._fenced(statements.INTEND, delivery, values)
+        values = {"number": part, "posted": None, "stale": stale_ts}
+        self._fenced(self._inserts.intend, delivery, values)
 
     def record_post(
         self, delivery: Delivery, part: int, ts: str, *, stale_ts: str | None = None
     ) -> None:
         """Note which message shows the part. An older one is remembered until it is forgotten."""
-        values = {"number": part, "now": self._clock(), "posted": ts, "stale": stale_ts}
-        self._fenced(statements.RECORD, delivery, values)
+        values = {"number": part, "posted": ts, "stale": stale_ts}
+        self._fenced(self._inserts.record, delivery, values)
 
     def forget_post(self, delivery: Delivery, part: int, ts: str) -> None:
         """Note that a message is deleted, the stale one of the part or its only one."""
@@ -179,16 +140,21 @@ class Inbox:
     def recover(self) -> int:
         """Take back what an earlier process was answering; return how many questions that was.
 
-        Only for a start, and only where nobody else can be using the database.
+        Only for a start. Where others may be using the database nothing is taken back before its
+        lease ends: nobody can know who is dead.
         """
-        count = self._database.write(lambda connection: _take_back(connection, math.inf))
+        if self._database.is_shared:
+            return 0
+        count = self._database.write(
+            lambda connection: _take_back(connection, statements.TAKE_ALL_BACK)
+        )
         if count:
             self._on_ready()
         return count
 
     def purge(self) -> int:
         """Delete what ended longer ago than the retention; return how many questions that was."""
-        values = {"before": self._clock() - self._retention_seconds, "most": _PURGED_TOGETHER}
+        values = {"seconds": self._retention_seconds, "most": _PURGED_TOGETHER}
         total = 0
         while count := self._database.write(
             lambda connection: connection.execute(statements.PURGE, values).rowcount
@@ -203,10 +169,16 @@ class Inbox:
 
     def next_ready_in(self) -> float | None:
         """Return the seconds until one can be leased; None: not before one comes or ends."""
-        ready_at = self._database.read(
-            lambda connection: connection.scalar(statements.NEXT_READY_AT)
+        seconds = self._database.read(
+            lambda connection: connection.scalar(statements.NEXT_READY_IN)
         )
-        return None if ready_at is None else max(0.0, ready_at - self._clock())
+        return None if seconds is None else max(0.0, seconds)
+
+    def _good_until(self) -> float:
+        """Return until when leases that are taken or extended now are good."""
+        if not self._database.is_shared:
+            return math.inf  # Nobody else can have it as long as we live.
+        return elapsed() + self._lease_seconds
 
     def _row(self, question: Question, traceparent: str) -> dict[str, object]:
         return {
@@ -221,11 +193,10 @@ class Inbox:
             "thread_ts": question.thread_ts,
             "is_direct": question.is_direct,
             "traceparent": traceparent,
-            "received_at": self._clock(),
         }
 
     def _store(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Enqueued]:
-        stored = {tuple(pair) for pair in connection.execute(statements.ENQUEUE, rows)}
+        stored = {tuple(pair) for pair in connection.execute(self._inserts.enqueue, rows)}
         new: dict[str, Mapping[str, Any]] = {}
         results = []
         for row in rows:
@@ -240,30 +211,27 @@ class Inbox:
             for row, result in zip(rows, results, strict=True)
         ]
 
-    def _take(self, connection: Connection, limit: int) -> list[Delivery]:
-        now = self._clock()
+    def _take(self, connection: Connection, limit: int, good_until: float) -> list[Delivery]:
         values = {
-            "now": now,
             "most": limit,
             "holder": self._owner,
             "lease": uuid.uuid4().hex,
-            "until": now + self._lease_seconds,
+            "seconds": self._lease_seconds,
         }
         rows = connection.execute(statements.LEASE, values).all()
         if not rows:
             return []
         parts = _parts(connection, [row.id for row in rows])
         connection.execute(
-            statements.INTEND_FIRST,
-            [{"question_id": row.id, "part": 0, "intent_at": now} for row in rows],
+            self._inserts.intend_first, [{"question_id": row.id, "part": 0} for row in rows]
         )
         ordered = sorted(rows, key=lambda row: (not row.is_refused, row.ts, row.id))
-        return [_delivery(row, tuple(parts[row.id])) for row in ordered]
+        return [_delivery(row, tuple(parts[row.id]), good_until) for row in ordered]
 
     def _extend(self, connection: Connection, lease_ids: Collection[str]) -> set[str]:
         if not lease_ids:
             return set()
-        values = {"keys": list(lease_ids), "until": self._clock() + self._lease_seconds}
+        values = {"keys": list(lease_ids), "seconds": self._lease_seconds}
         return set(connection.scalars(statements.EXTEND, values))
 
     def _settle(
@@ -293,7 +261,7 @@ class Inbox:
         then: Callable[[Connection], None] = lambda _: None,
     ) -> None:
         """Execute a statement that returns a row where the lease is ours, and what follows it."""
-        parameters = {**values, "key": delivery.question.id, "lease": delivery.lease_id}
+        parameters = {**values, "key": delivery.question.id, "lease": delivery.lease.id}
 
         def work(connection: Connection) -> bool:
             if connection.execute(statement, parameters).first() is None:
@@ -305,9 +273,9 @@ class Inbox:
             raise LeaseLost
 
 
-def _take_back(connection: Connection, before: float) -> int:
-    """Make questions ready again whose lease ended before that time."""
-    conversations = connection.scalars(statements.TAKE_BACK, {"now": before}).all()
+def _take_back(connection: Connection, statement: Executable) -> int:
+    """Make questions ready again whose leases are over."""
+    conversations = connection.scalars(statement).all()
     for conversation in conversations:
         turns.pass_on(connection, conversation)
     return len(conversations)
@@ -316,11 +284,11 @@ def _take_back(connection: Connection, before: float) -> int:
 def _parts(connection: Connection, keys: Sequence[str]) -> Mapping[str, list[PostedPart]]:
     parts: dict[str, list[PostedPart]] = {key: [] for key in keys}
     for row in connection.execute(statements.PARTS, {"keys": keys}):
-        parts[row.question_id].append(PostedPart(row.part, row.ts, row.stale_ts))
+        parts[row.question_id].append(PostedPart(row.part, row.ts, row.stale_ts, row.age))
     return parts
 
 
-def _delivery(row: Row[Any], parts: tuple[PostedPart, ...]) -> Delivery:
+def _delivery(row: Row[Any], parts: tuple[PostedPart, ...], good_until: float) -> Delivery:
     return Delivery(
         question=Question(
             event_id=row.event_id,
@@ -334,7 +302,7 @@ def _delivery(row: Row[Any], parts: tuple[PostedPart, ...]) -> Delivery:
         ),
         attempt=row.attempt,
         crash_count=row.crash_count,
-        lease_id=row.lease_id,
+        lease=Lease(row.lease_id, good_until),
         traceparent=row.traceparent,
         received_at=row.received_at,
         parts=parts,

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chatrelaybot.delivery import Enqueued
 from chatrelaybot.errors import TransientError
 from chatrelaybot.events import Question, Reading, parse
-from chatrelaybot.inbox import Enqueued, Inbox
+from chatrelaybot.inbox import Inbox
 from chatrelaybot.link import Links
 from chatrelaybot.link_session import Received
 

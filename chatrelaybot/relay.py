@@ -10,6 +10,7 @@ from functools import partial
 
 from chatrelaybot import wording
 from chatrelaybot.backend import AnswerCancelled, Backend
+from chatrelaybot.delivery import Delivery
 from chatrelaybot.draft import Draft, Outcome
 from chatrelaybot.editor import Editor
 from chatrelaybot.errors import (
@@ -19,7 +20,7 @@ from chatrelaybot.errors import (
     PermanentError,
     TransientError,
 )
-from chatrelaybot.inbox import Delivery, Inbox
+from chatrelaybot.inbox import Inbox
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The tables of the inbox, for SQLite and PostgreSQL alike.
+"""The tables, for SQLite and PostgreSQL alike; `migrations/` makes them in a database.
 
 Of every conversation one question at a time has the turn: the one being answered, else the oldest
 that waits. A unique index holds that, so that no fault elsewhere can answer two at once, and an
@@ -17,7 +17,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
-    Connection,
     Float,
     ForeignKey,
     FromClause,
@@ -29,17 +28,12 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
-    insert,
-    inspect,
     literal_column,
-    select,
     text,
 )
 
-from chatrelaybot.errors import ConfigurationError
-
-#: Raised by every change of a table.
-SCHEMA_VERSION = 1
+#: PostgreSQL sorts texts as people do unless told otherwise; a `ts` sorts by its characters.
+_Bytewise = String().with_variant(String(collation="C"), "postgresql")
 
 
 class State(enum.StrEnum):
@@ -53,17 +47,15 @@ class State(enum.StrEnum):
 
 metadata = MetaData()
 
-schema_version = Table("schema_version", metadata, Column("version", Integer, nullable=False))
-
 #: Times are seconds since 1970; `ts` and `thread_ts` are Slack's, opaque texts.
 questions = Table(
     "questions",
     metadata,
-    Column("id", String, primary_key=True),
+    Column("id", _Bytewise, primary_key=True),
     Column("event_id", String, nullable=False, unique=True),
     Column("team_id", String, nullable=False),
     Column("channel", String, nullable=False),
-    Column("ts", String, nullable=False),
+    Column("ts", _Bytewise, nullable=False),
     Column("conversation", String, nullable=False),
     Column("user_id", String, nullable=False),
     Column("text", Text, nullable=False),
@@ -80,7 +72,7 @@ questions = Table(
     Column("ready_at", Float, nullable=False, server_default="0"),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("crash_count", Integer, nullable=False, server_default="0"),
-    Column("owner", String),
+    Column("owner", String),  #: who has it, or had it last
     Column("lease_id", String),
     Column("lease_until", Float),
     Column("outcome", String),
@@ -92,11 +84,52 @@ questions = Table(
 reply_parts = Table(
     "reply_parts",
     metadata,
-    Column("question_id", ForeignKey(questions.c.id, ondelete="CASCADE"), primary_key=True),
+    Column(
+        "question_id", _Bytewise, ForeignKey(questions.c.id, ondelete="CASCADE"), primary_key=True
+    ),
     Column("part", Integer, primary_key=True),
     Column("intent_at", Float, nullable=False),
     Column("ts", String),
     Column("stale_ts", String),
+)
+
+
+#: What a process wrote into Slack after its lease had ended: a message that is to go, or an edit
+#: that may have fallen upon a newer one.
+strays = Table(
+    "strays",
+    metadata,
+    Column("question_id", _Bytewise, primary_key=True),
+    Column("ts", String, primary_key=True),
+    Column("noted_at", Float, nullable=False),
+)
+
+#: The processes that use this database.
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("seen_at", Float, nullable=False),
+)
+
+#: Rate budgets that all instances share: the state of a token bucket for each workspace and
+#: method, and for posting for each channel. Rates are calls a second.
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("tokens", Float, nullable=False),
+    Column("rate", Float, nullable=False),
+    Column("refilled_at", Float, nullable=False),
+    Column("blocked_until", Float, nullable=False),
+)
+
+#: When any instance last had a link to a workspace.
+link_times = Table(
+    "link_times",
+    metadata,
+    Column("team_id", String, primary_key=True),
+    Column("seen_at", Float, nullable=False),
 )
 
 
@@ -106,17 +139,14 @@ def in_state(state: State, table: FromClause = questions) -> ColumnElement[bool]
     return condition
 
 
-#: Each partial index with its condition, which SQLAlchemy wants for each dialect by itself.
-_partial_indexes: list[tuple[Index, ColumnElement[bool]]] = []
-
-
 def _partial_index(
     name: str,
     *columns: ColumnElement[object],
     where: ColumnElement[bool],
     is_unique: bool = False,
 ) -> None:
-    _partial_indexes.append((Index(name, *columns, unique=is_unique), where))
+    # Not as `sqlite_where`: to name a dialect is to import it, and no process needs them all.
+    Index(name, *columns, unique=is_unique, info={"where": where})
 
 
 _partial_index(
@@ -160,28 +190,3 @@ _partial_index(
     questions.c.finished_at,
     where=questions.c.finished_at.is_not(None),
 )
-
-
-def prepare(connection: Connection) -> None:
-    """Create the tables where they are missing.
-
-    Raises:
-        ConfigurationError: A later version of this program has made them.
-    """
-    if not inspect(connection).has_table(schema_version.name):
-        _create(connection)
-    version = connection.scalar(select(schema_version.c.version))
-    if version != SCHEMA_VERSION:
-        raise ConfigurationError(
-            "DATABASE_URL",
-            f"the database has version {version}, this program knows {SCHEMA_VERSION}",
-            "install the ChatRelayBot that made it, or name another file",
-        )
-
-
-def _create(connection: Connection) -> None:
-    for index, where in _partial_indexes:
-        # Here and not above: to name a dialect is to import it, and no process needs them all.
-        index.dialect_options[connection.dialect.name]["where"] = where
-    metadata.create_all(connection)
-    connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))

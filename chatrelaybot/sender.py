@@ -6,9 +6,10 @@ import logging
 from dataclasses import dataclass
 
 from chatrelaybot.budget import Method
+from chatrelaybot.delivery import Delivery
 from chatrelaybot.draft import REACTION, Call
 from chatrelaybot.errors import PermanentError, TransientError
-from chatrelaybot.inbox import Delivery, Inbox
+from chatrelaybot.inbox import Inbox
 from chatrelaybot.slack import FoundPart, Slack
 
 _log = logging.getLogger(__name__)

@@ -182,7 +182,9 @@ class Settings(BaseSettings):
     database_url: Annotated[str, AfterValidator(checks.database_url)] = Field(
         default_factory=_database_url,
         repr=False,
-        description="the inbox, sqlite:///FILE; empty: a file in $STATE_DIRECTORY, else here",
+        description="the inbox: sqlite:///FILE, or for several instances "
+        "postgresql+psycopg://USER:PASSWORD@HOST/NAME; empty: a file in $STATE_DIRECTORY, "
+        "else here",
     )
     drain_seconds: Seconds = Field(
         default=50.0, le=3600, description="how long a stop waits for running answers, in seconds"

@@ -225,24 +225,37 @@ def not_blank(value: str) -> str:
 
 
 def database_url(value: str) -> str:
-    """Accept the URL of an SQLite file."""
-    mend = "give sqlite:///FILE (three slashes, four before an absolute path)"
+    """Accept the URL of an SQLite file, or of a PostgreSQL database."""
+    mend = (
+        "give sqlite:///FILE (three slashes, four before an absolute path) "
+        "or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+    )
     scheme, colon, rest = value.strip().partition(":")
-    kind = scheme.partition("+")[0].lower()
+    kind, _, driver = scheme.lower().partition("+")
     if not colon or not re.fullmatch(r"[A-Za-z0-9+_-]+", scheme):
         raise WrongValue("it is not a database URL", mend)
     if kind in ("postgresql", "postgres"):
-        # The password stands before the last @, and a query may hold one too.
-        where = rest.rpartition("@")[2].partition("?")[0].lstrip("/")
-        raise WrongValue(f"{kind} (at {where}) comes in a later version", mend)
+        return _postgres_url(driver, rest)
     if kind != "sqlite" and rest.startswith("//"):
         raise WrongValue(f"{kind} is not supported", mend)
-    if scheme.lower() not in ("sqlite", "sqlite+pysqlite") or not rest.startswith("///"):
+    if driver not in ("", "pysqlite") or kind != "sqlite" or not rest.startswith("///"):
         raise WrongValue("it is not the URL of an SQLite file", mend)
     file = rest.removeprefix("///").partition("?")[0]
     if file in ("", ":memory:") or file.startswith("file:"):
         raise WrongValue("a database in memory loses every question at a stop", mend)
     return value.strip()
+
+
+def _postgres_url(driver: str, rest: str) -> str:
+    """Name the driver that this program uses, in all the ways in which people write such URLs."""
+    mend = "give postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+    if driver not in ("", "psycopg"):
+        raise WrongValue(f"the driver {driver} is not supported", mend)
+    # The password stands before the last @.
+    _, _, name = rest.removeprefix("//").rpartition("@")[2].partition("/")
+    if not rest.startswith("//") or not name.partition("?")[0]:
+        raise WrongValue("it names no PostgreSQL database", mend)
+    return f"postgresql+psycopg:{rest}"
 
 
 def lower(value: object) -> object:

@@ -3,9 +3,14 @@
 Every change of a leased question is fenced: it names the lease that its caller holds, and changes
 nothing once another holds it. The names of parameters differ from the columns', which SQLAlchemy
 would otherwise take for values to be set.
+
+All times are the database's, so that instances whose clocks differ agree on when a lease ends.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import (
     BindParameter,
@@ -23,12 +28,34 @@ from sqlalchemy import (
     select,
     update,
 )
-
-# PostgreSQL's insert has the same methods; it is the one thing here that is not the same for both.
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy.sql.functions import FunctionElement
 
 from chatrelaybot.schema import State, in_state, questions, reply_parts
+
+
+class _DatabaseTime(FunctionElement[float]):
+    """The database's clock, in seconds since 1970."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(_DatabaseTime)
+def _of_file(_element: _DatabaseTime, _compiler: SQLCompiler, **_: Any) -> str:
+    return "database_time()"  # The file's connections have it.
+
+
+@compiles(_DatabaseTime, "postgresql")
+def _of_server(_element: _DatabaseTime, _compiler: SQLCompiler, **_: Any) -> str:
+    # Not now(): that is when the transaction began, which may have waited for a lock.
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS DOUBLE PRECISION)"
+
+
+#: In a subquery, so that it is read once: what may differ from row to row uses no index.
+NOW = select(_DatabaseTime()).scalar_subquery()
 
 _q = questions.c
 _p = reply_parts.c
@@ -37,11 +64,8 @@ _others = questions.alias("others")
 #: A question that is leased to the caller.
 _held = (_q.id == bindparam("key"), _q.lease_id == bindparam("lease"), in_state(State.LEASED))
 _keys: BindParameter[str] = bindparam("keys", expanding=True)
-_now: ColumnElement[float] = bindparam("now")
 
-# Enqueueing. A conflict is a question that we have already, under whichever of its keys.
-
-ENQUEUE = insert(questions).on_conflict_do_nothing().returning(_q.id, _q.event_id)
+# Enqueueing.
 
 COUNT_WAITING = select(func.count()).where(in_state(State.READY), ~_q.is_refused)
 
@@ -89,7 +113,7 @@ PASS_TURN = (
 #: looking twice: https://www.postgresql.org/docs/current/explicit-locking.html
 _due = (
     select(_q.id)
-    .where(in_state(State.READY), _q.has_turn, _q.ready_at <= _now)
+    .where(in_state(State.READY), _q.has_turn, _q.ready_at <= NOW)
     .order_by(_q.is_refused.desc(), _q.ts, _q.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
@@ -102,18 +126,21 @@ LEASE = (
         state=State.LEASED.value,
         owner=bindparam("holder"),
         lease_id=bindparam("lease", type_=String) + literal("-") + _q.id,
-        lease_until=bindparam("until"),
+        lease_until=NOW + bindparam("seconds", type_=Float),
         attempt=_q.attempt + 1,
     )
     .returning(questions)
 )
-PARTS = select(reply_parts).where(_p.question_id.in_(_keys)).order_by(_p.part)
-INTEND_FIRST = insert(reply_parts).on_conflict_do_nothing()
+PARTS = (
+    select(reply_parts, (NOW - _p.intent_at).label("age"))
+    .where(_p.question_id.in_(_keys))
+    .order_by(_p.part)
+)
 
 EXTEND = (
     update(questions)
     .where(_q.lease_id.in_(_keys), in_state(State.LEASED))
-    .values(lease_until=bindparam("until"))
+    .values(lease_until=NOW + bindparam("seconds", type_=Float))
     .returning(_q.lease_id)
 )
 
@@ -134,16 +161,15 @@ def _given_back(*conditions: ColumnElement[bool], **values: object) -> Update:
     )
 
 
-RETRY = _given_back(*_held, ready_at=bindparam("due")).returning(_q.id)
+RETRY = _given_back(*_held, ready_at=NOW + bindparam("after", type_=Float)).returning(_q.id)
 RELEASE = _given_back(*_held, ready_at=0.0, attempt=_q.attempt - 1).returning(_q.id)
 #: A crash is not a failed try, so it is counted for itself.
-TAKE_BACK = _given_back(
-    in_state(State.LEASED),
-    _q.lease_until < _now,
-    ready_at=0.0,
-    attempt=_q.attempt - 1,
-    crash_count=_q.crash_count + 1,
-).returning(_q.conversation)
+_lost = {"ready_at": 0.0, "attempt": _q.attempt - 1, "crash_count": _q.crash_count + 1}
+TAKE_BACK = _given_back(in_state(State.LEASED), _q.lease_until < NOW, **_lost).returning(
+    _q.conversation
+)
+#: Whatever their leases say: whoever held them is dead.
+TAKE_ALL_BACK = _given_back(in_state(State.LEASED), **_lost).returning(_q.conversation)
 
 
 def _ended(state: State, **values: object) -> ReturningUpdate[tuple[str]]:
@@ -156,7 +182,7 @@ def _ended(state: State, **values: object) -> ReturningUpdate[tuple[str]]:
             lease_id=None,
             lease_until=None,
             outcome=bindparam("end"),
-            finished_at=_now,
+            finished_at=NOW,
             **values,
         )
         .returning(_q.id)
@@ -170,35 +196,6 @@ BURY = _ended(State.DEAD)
 
 HOLD = select(_q.id).where(*_held).with_for_update()
 
-_part = insert(reply_parts).from_select(
-    [_p.question_id, _p.part, _p.intent_at, _p.ts, _p.stale_ts],
-    select(
-        _q.id,
-        bindparam("number", type_=Integer),
-        bindparam("now", type_=Float),
-        bindparam("posted", type_=String),
-        bindparam("stale", type_=String),
-    ).where(*_held),
-)
-#: A further post in place of a known one: from now on it is not known which of the two stands.
-INTEND = _part.on_conflict_do_update(
-    index_elements=[_p.question_id, _p.part],
-    set_={
-        "intent_at": _part.excluded.intent_at,
-        "stale_ts": func.coalesce(_part.excluded.stale_ts, _p.ts, _p.stale_ts),
-        "ts": None,
-    },
-).returning(_p.part)
-#: An older message stays known until it is forgotten, unless it is the one that stands again.
-RECORD = _part.on_conflict_do_update(
-    index_elements=[_p.question_id, _p.part],
-    set_={
-        "ts": _part.excluded.ts,
-        "stale_ts": func.nullif(
-            func.coalesce(_part.excluded.stale_ts, _p.stale_ts), _part.excluded.ts
-        ),
-    },
-).returning(_p.part)
 _this_part = (_p.question_id == bindparam("key"), _p.part == bindparam("number"))
 FORGET_STALE = (
     update(reply_parts).where(*_this_part, _p.stale_ts == bindparam("gone")).values(stale_ts=None)
@@ -218,15 +215,60 @@ def _count(state: State) -> ColumnElement[int]:
 _dead = select(func.count()).where(_q.state == State.DEAD.value, _q.finished_at.is_not(None))
 COUNTS = select(_count(State.READY), _count(State.LEASED), _dead.scalar_subquery())
 
-NEXT_READY_AT = select(func.min(_q.ready_at)).where(in_state(State.READY), _q.has_turn)
+NEXT_READY_IN = select(func.min(_q.ready_at) - NOW).where(in_state(State.READY), _q.has_turn)
 
 _old = (
     select(_q.id)
     .where(
         _q.state.in_([State.DONE.value, State.DEAD.value]),
         _q.finished_at.is_not(None),
-        _q.finished_at < bindparam("before"),
+        _q.finished_at < NOW - bindparam("seconds", type_=Float),
     )
     .limit(bindparam("most"))
 )
 PURGE = delete(questions).where(_q.id.in_(_old))
+
+
+class Inserts:
+    """The statements that begin with an INSERT … ON CONFLICT, for one kind of database."""
+
+    def __init__(self, insert: Callable[..., Any]) -> None:
+        """`insert` is the one of its dialect."""
+        #: A conflict is a question that we have already, under whichever of its keys.
+        self.enqueue = (
+            insert(questions)
+            .values(received_at=NOW)
+            .on_conflict_do_nothing()
+            .returning(_q.id, _q.event_id)
+        )
+        self.intend_first = insert(reply_parts).values(intent_at=NOW).on_conflict_do_nothing()
+        part = insert(reply_parts).from_select(
+            [_p.question_id, _p.part, _p.intent_at, _p.ts, _p.stale_ts],
+            select(
+                _q.id,
+                bindparam("number", type_=Integer),
+                NOW,
+                bindparam("posted", type_=String),
+                bindparam("stale", type_=String),
+            ).where(*_held),
+        )
+        key = {"index_elements": [_p.question_id, _p.part]}
+        #: A further post in place of a known one: from now on it is not known which one stands.
+        self.intend = part.on_conflict_do_update(
+            **key,
+            set_={
+                "intent_at": part.excluded.intent_at,
+                "stale_ts": func.coalesce(part.excluded.stale_ts, _p.ts, _p.stale_ts),
+                "ts": None,
+            },
+        ).returning(_p.part)
+        #: An older message stays known until it is forgotten, unless it is the one that stands.
+        self.record = part.on_conflict_do_update(
+            **key,
+            set_={
+                "ts": part.excluded.ts,
+                "stale_ts": func.nullif(
+                    func.coalesce(part.excluded.stale_ts, _p.stale_ts), part.excluded.ts
+                ),
+            },
+        ).returning(_p.part)

@@ -32,6 +32,7 @@ _LIBRARY_LEVELS = {
     # It calls every end of a connection an error; the link says which ones are.
     "websocket": logging.CRITICAL,
     "aiohttp": logging.WARNING,
+    "alembic": logging.WARNING,
     "asyncio": logging.WARNING,
 }
 #: Tokens: https://docs.slack.dev/authentication/tokens; a link's ticket is as good as one.

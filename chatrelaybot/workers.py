@@ -9,8 +9,9 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from chatrelaybot.delivery import Delivery
 from chatrelaybot.errors import TransientError
-from chatrelaybot.inbox import Delivery, Inbox
+from chatrelaybot.inbox import Inbox
 
 _log = logging.getLogger(__name__)
 
@@ -71,9 +72,9 @@ class Workers:
         It is told of no running questions, too: it takes back those whose lease has run out.
         """
         with self._left:
-            lease_ids = list(self._running)
+            leases = [running.delivery.lease for running in self._running.values()]
         try:
-            lost = self._inbox.extend(lease_ids)
+            lost = self._inbox.extend(leases)
         except TransientError as error:
             _log.warning("leases not extended", extra={"error": str(error)})
             return
@@ -111,7 +112,7 @@ class Workers:
     def _start(self, delivery: Delivery) -> None:
         running = _Running(delivery)
         with self._left:
-            self._running[delivery.lease_id] = running
+            self._running[delivery.lease.id] = running
         self._pool.submit(self._run, running)
 
     def _run(self, running: _Running) -> None:
@@ -124,7 +125,7 @@ class Workers:
             _log.exception("answering broke", extra={"question": running.delivery.question.id})
         finally:
             with self._left:
-                del self._running[running.delivery.lease_id]
+                del self._running[running.delivery.lease.id]
                 self._left.notify_all()
             self._wake.set()
 

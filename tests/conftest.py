@@ -14,6 +14,7 @@ from chatrelaybot.playground.workspace import Workspace
 from chatrelaybot.settings import Settings
 from tests.answering import AnsweringBackend
 from tests.desk import Desk
+from tests.postgres import PostgresServer
 
 StartBot = Callable[..., Daemon]
 
@@ -27,6 +28,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "NOTIFY_SOCKET", "INVOCATION_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(name="postgres", scope="session")
+def _postgres() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture(name="workspace")

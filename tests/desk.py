@@ -10,10 +10,11 @@ from typing import Any
 from chatrelaybot.budget import WorkspaceBudget
 from chatrelaybot.daemon import Loop
 from chatrelaybot.database import Database
+from chatrelaybot.delivery import Delivery
 from chatrelaybot.draft import Draft, Outcome
 from chatrelaybot.editor import Editor, Habits
 from chatrelaybot.events import Question
-from chatrelaybot.inbox import Delivery, Inbox
+from chatrelaybot.inbox import Inbox
 from chatrelaybot.playground.messages import StoredMessage
 from chatrelaybot.playground.workspace import Workspace
 from chatrelaybot.render import message

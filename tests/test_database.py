@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from chatrelaybot.database import Database
 from chatrelaybot.errors import ConfigurationError, TransientError
+from chatrelaybot.schema_upgrade import HEAD
 
 _T = TypeVar("_T")
 
@@ -300,12 +301,12 @@ def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_is_refused(database: Database, file: Path) -> None:
-    database.write(run("UPDATE schema_version SET version = 1000"))
+    database.write(run("UPDATE alembic_version SET version_num = '9999'"))
     database.close()
 
-    assert "has version 1000" in open_error(file)
+    assert "is at version 9999" in open_error(file)
     with closing(sqlite3.connect(file)) as other:
-        other.execute("UPDATE schema_version SET version = 1")
+        other.execute("UPDATE alembic_version SET version_num = ?", (HEAD,))
         other.commit()
     database.open()
     assert database.is_reachable
@@ -330,11 +331,11 @@ def test_a_file_that_is_locked_at_the_start_is_trouble_that_may_pass(file: Path)
         "sqlite:///:memory:",
         "sqlite:////",
         "sqlite:///file:inbox?mode=memory&uri=true",
-        "postgresql://user:hunter2@host/inbox",
+        "mysql://user:hunter2@host/inbox",
         "hunter2",
     ],
 )
-def test_what_names_no_sqlite_file_is_refused(url: str) -> None:
+def test_what_names_no_database_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Database(url=url)
 

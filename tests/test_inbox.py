@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,21 +9,15 @@ import pytest
 from sqlalchemy import text
 
 from chatrelaybot.database import Database
-from chatrelaybot.errors import LeaseLost
+from chatrelaybot.delivery import Counts, Delivery, Enqueued, Lease, PostedPart, elapsed
+from chatrelaybot.errors import LeaseLost, TransientError
 from chatrelaybot.events import Question
-from chatrelaybot.inbox import Counts, Delivery, Enqueued, Inbox, PostedPart
+from chatrelaybot.inbox import Inbox
+from tests.elapsing import elapse
 
 NEW, DUPLICATE, REFUSED = Enqueued.NEW, Enqueued.DUPLICATE, Enqueued.REFUSED
 
 RETENTION = 3600.0  #: seconds
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Bell:
@@ -38,34 +34,38 @@ class Bell:
         return count > 0
 
 
-@pytest.fixture(name="clock")
-def _clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture(name="bell")
 def _bell() -> Bell:
     return Bell()
 
 
-@pytest.fixture(name="database")
-def _database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(url=f"sqlite:///{tmp_path / 'inbox.db'}")
+@pytest.fixture(name="database", params=["sqlite", "postgres"])
+def _database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").create_database()
+    else:
+        url = f"sqlite:///{tmp_path / 'inbox.db'}"
+    database = Database(url=url)
     database.open()
     yield database
     database.close()
 
 
 @pytest.fixture(name="inbox")
-def _inbox(database: Database, clock: Clock, bell: Bell) -> Inbox:
+def _inbox(database: Database, bell: Bell) -> Inbox:
     return Inbox(
         database=database,
         owner="test",
-        clock=clock,
         queue_limit=5,
         retention_hours=RETENTION / 3600.0,
         on_ready=bell,
     )
+
+
+def take_back(inbox: Inbox, database: Database) -> None:
+    """Take every lease back, as after the death of whoever had it."""
+    elapse(database, 16.0)
+    inbox.extend([])
 
 
 def question(number: int, *, thread: str = "1.1", event: str | None = None) -> Question:
@@ -101,7 +101,7 @@ def stored_text(database: Database, question: Question) -> object:
 # What comes in, and what comes out.
 
 
-def test_a_question_comes_out_as_it_went_in(inbox: Inbox, clock: Clock) -> None:
+def test_a_question_comes_out_as_it_went_in(inbox: Inbox) -> None:
     asked = Question("Ev1", "T1", "D1", "U1", "où & <why>?\n🙂", "1.2", None, is_direct=True)
 
     assert inbox.enqueue([(asked, "00-trace")]) == [NEW]
@@ -111,18 +111,19 @@ def test_a_question_comes_out_as_it_went_in(inbox: Inbox, clock: Clock) -> None:
         question=asked,
         attempt=1,
         crash_count=0,
-        lease_id=delivery.lease_id,
+        lease=delivery.lease,
         traceparent="00-trace",
-        received_at=clock.now,
+        received_at=delivery.received_at,
         parts=(),
         is_refused=False,
     )
+    assert delivery.received_at == pytest.approx(time.time(), abs=60.0)
 
 
 def test_every_lease_has_an_id_of_its_own(inbox: Inbox) -> None:
     put(inbox, *(question(n, thread=f"{n}") for n in range(3)))
 
-    assert len({delivery.lease_id for delivery in inbox.lease(3)}) == 3
+    assert len({delivery.lease.id for delivery in inbox.lease(3)}) == 3
 
 
 @pytest.mark.parametrize("limit", [0, -1])
@@ -189,31 +190,29 @@ def test_the_same_ts_in_another_channel_or_team_is_another_question(inbox: Inbox
     assert put(inbox, first, channel, team) == [NEW, NEW, NEW]
 
 
-def test_a_question_is_known_until_its_retention_is_over(inbox: Inbox, clock: Clock) -> None:
+def test_a_question_is_known_until_its_retention_is_over(inbox: Inbox, database: Database) -> None:
     put(inbox, question(1))
     inbox.finish(lease_one(inbox), outcome="delivered")
 
-    clock.now += RETENTION
+    elapse(database, RETENTION - 60.0)
     assert inbox.purge() == 0
     assert put(inbox, question(1)) == [DUPLICATE]
     assert leased(inbox) == []
 
-    clock.now += 1.0
+    elapse(database, 61.0)
     assert inbox.purge() == 1
     assert put(inbox, question(1)) == [NEW]
 
 
-def test_a_purge_takes_all_that_is_old_with_its_parts_and_nothing_else(
-    database: Database, clock: Clock
-) -> None:
-    inbox = Inbox(database=database, owner="test", clock=clock, retention_hours=1.0)
+def test_a_purge_takes_all_that_is_old_with_its_parts_and_nothing_else(database: Database) -> None:
+    inbox = Inbox(database=database, owner="test", retention_hours=1.0)
     put(inbox, *(question(n, thread=f"{n}") for n in range(450)))
     deliveries = inbox.lease(450)
     for delivery in deliveries[:420]:
         inbox.finish(delivery, outcome="delivered")
     inbox.bury(deliveries[420], reason="hopeless")
 
-    clock.now += 3601.0
+    elapse(database, 3601.0)
 
     assert inbox.purge() == 421
     assert inbox.counts() == Counts(waiting=0, running=29, dead=0)
@@ -256,18 +255,18 @@ def test_an_older_question_that_comes_late_goes_before_those_that_wait(inbox: In
 
 
 def test_a_question_that_waits_for_its_next_try_holds_up_its_conversation_only(
-    inbox: Inbox, clock: Clock
+    inbox: Inbox, database: Database
 ) -> None:
     put(inbox, question(1), question(2), question(3, thread="b"))
     first, other = inbox.lease(10)
 
-    inbox.retry(first, after=4.0)
+    inbox.retry(first, after=400.0)
 
     inbox.finish(other, outcome="delivered")
     assert leased(inbox) == []
-    clock.now += 3.9
+    elapse(database, 340.0)
     assert leased(inbox) == []
-    clock.now += 0.2
+    elapse(database, 61.0)
     again = lease_one(inbox)
     assert (again.question, again.attempt) == (question(1), 2)
     inbox.finish(again, outcome="delivered")
@@ -308,7 +307,7 @@ def test_a_released_question_was_not_tried(inbox: Inbox, bell: Bell) -> None:
     assert lease_one(inbox).attempt == 1
 
 
-def test_the_time_of_the_next_try_is_told(inbox: Inbox, clock: Clock, bell: Bell) -> None:
+def test_the_time_of_the_next_try_is_told(inbox: Inbox, database: Database, bell: Bell) -> None:
     assert inbox.next_ready_in() is None
     put(inbox, question(1), question(2))
     assert inbox.next_ready_in() == 0.0
@@ -319,14 +318,16 @@ def test_the_time_of_the_next_try_is_told(inbox: Inbox, clock: Clock, bell: Bell
     inbox.retry(delivery, after=4.0)
 
     assert bell.rang()
-    assert inbox.next_ready_in() == pytest.approx(4.0)
-    clock.now += 5.0
+    assert inbox.next_ready_in() == pytest.approx(4.0, abs=1.0)
+    elapse(database, 5.0)
     assert inbox.next_ready_in() == 0.0
 
 
-def test_a_clock_that_is_put_back_does_not_hide_a_new_question(inbox: Inbox, clock: Clock) -> None:
+def test_a_clock_that_is_put_back_does_not_hide_a_new_question(
+    inbox: Inbox, database: Database
+) -> None:
     put(inbox, question(1))
-    clock.now -= 3600.0
+    elapse(database, -3600.0)
 
     assert leased(inbox) == [question(1)]
 
@@ -370,11 +371,11 @@ def test_questions_are_counted_by_their_state(inbox: Inbox) -> None:
 # Leases.
 
 
-def test_whoever_lost_a_lease_changes_nothing(inbox: Inbox) -> None:
+def test_whoever_lost_a_lease_changes_nothing(inbox: Inbox, database: Database) -> None:
     put(inbox, question(1))
     lost = lease_one(inbox)
     inbox.record_post(lost, 0, "9.1")
-    inbox.recover()
+    take_back(inbox, database)
     current = lease_one(inbox)
     verbs: list[Callable[[], None]] = [
         lambda: inbox.finish(lost, outcome="delivered"),
@@ -407,19 +408,19 @@ def test_nothing_can_be_done_with_a_settled_question(inbox: Inbox) -> None:
 
 
 def test_an_extended_lease_lasts_and_another_is_taken_back_as_a_crash(
-    inbox: Inbox, clock: Clock, bell: Bell
+    inbox: Inbox, database: Database, bell: Bell
 ) -> None:
     put(inbox, question(1), question(2, thread="b"))
     kept, dropped = inbox.lease(2)
-    clock.now += 10.0
-    assert inbox.extend([kept.lease_id, dropped.lease_id, "unknown"]) == {"unknown"}
-    clock.now += 10.0
-    assert inbox.extend([kept.lease_id]) == set()
+    elapse(database, 10.0)
+    assert inbox.extend([kept.lease, dropped.lease, Lease("unknown", 0.0)]) == {"unknown"}
+    elapse(database, 10.0)
+    assert inbox.extend([kept.lease]) == set()
     assert leased(inbox) == []
     bell.rang()
-    clock.now += 10.0
+    elapse(database, 10.0)
 
-    assert inbox.extend([kept.lease_id]) == set()
+    assert inbox.extend([kept.lease]) == set()
 
     assert bell.rang()
     again = lease_one(inbox)
@@ -427,27 +428,28 @@ def test_an_extended_lease_lasts_and_another_is_taken_back_as_a_crash(
     assert (again.attempt, again.crash_count) == (1, 1)
     with pytest.raises(LeaseLost):
         inbox.finish(dropped, outcome="delivered")
-    assert inbox.extend([kept.lease_id, dropped.lease_id]) == {dropped.lease_id}
+    assert inbox.extend([kept.lease, dropped.lease]) == {dropped.lease.id}
 
 
-def test_leases_are_taken_back_also_when_none_is_extended(inbox: Inbox, clock: Clock) -> None:
+def test_leases_are_taken_back_also_when_none_is_extended(inbox: Inbox, database: Database) -> None:
     put(inbox, question(1))
     lease_one(inbox)
-    clock.now += 16.0
+    elapse(database, 16.0)
 
     assert inbox.extend([]) == set()
 
     assert leased(inbox) == [question(1)]
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_start_takes_up_what_an_earlier_process_was_answering(
-    inbox: Inbox, clock: Clock, bell: Bell
+    inbox: Inbox, database: Database, bell: Bell
 ) -> None:
     put(inbox, question(2), question(3), question(4, thread="b"))
     delivery, waiting = inbox.lease(2)
     inbox.retry(waiting, after=100.0)
     inbox.retry(delivery, after=1.0)
-    clock.now += 2.0
+    elapse(database, 2.0)
     inbox.record_post(lease_one(inbox), 0, "9.1")
     put(inbox, question(1))
     bell.rang()
@@ -462,6 +464,59 @@ def test_a_start_takes_up_what_an_earlier_process_was_answering(
     assert again.question == question(2)
     assert (again.attempt, again.crash_count) == (2, 1)
     assert again.parts == (PostedPart(0, "9.1"),)
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_where_others_may_live_a_start_takes_up_nothing_before_its_lease_ends(
+    inbox: Inbox, database: Database
+) -> None:
+    put(inbox, question(1))
+    lease_one(inbox)
+
+    assert inbox.recover() == 0
+    assert leased(inbox) == []
+    take_back(inbox, database)
+    assert leased(inbox) == [question(1)]
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_a_lease_is_good_for_less_time_than_the_database_gives(inbox: Inbox) -> None:
+    put(inbox, question(1))
+    before = elapsed()
+    lease = lease_one(inbox).lease
+
+    assert before + 15.0 <= lease.good_until <= elapsed() + 15.0
+    lease.good_until = before
+    goods = [lease.is_good]
+    inbox.extend([lease])
+    assert [*goods, lease.is_good] == [False, True]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_lease_on_a_file_of_ours_is_good_as_long_as_we_live(inbox: Inbox) -> None:
+    put(inbox, question(1))
+
+    assert lease_one(inbox).lease.good_until == math.inf
+
+
+def test_after_the_database_was_away_everybody_may_extend_before_anything_is_taken_back(
+    inbox: Inbox, database: Database
+) -> None:
+    put(inbox, question(1))
+    lease = lease_one(inbox).lease
+    database.close()
+    with pytest.raises(TransientError):
+        inbox.extend([])
+    database.open()
+    elapse(database, 16.0)
+
+    assert inbox.extend([]) == set()
+    assert leased(inbox) == []
+    assert inbox.extend([lease]) == set()
+
+    elapse(database, 16.0)
+    inbox.extend([])
+    assert leased(inbox) == [question(1)]
 
 
 # The messages of a reply.
@@ -566,14 +621,14 @@ def test_questions_past_the_limit_are_refused_and_told_so_first(inbox: Inbox) ->
     assert order == [(question(6), True), (question(7), True), (question(1), False)]
 
 
-def test_a_refused_question_holds_up_nobody(inbox: Inbox, clock: Clock) -> None:
+def test_a_refused_question_holds_up_nobody(inbox: Inbox, database: Database) -> None:
     put(inbox, *(question(n) for n in range(1, 7)))
     refused, first = inbox.lease(10)
     inbox.retry(refused, after=1.0)
     inbox.finish(first, outcome="delivered")
     assert leased(inbox) == [question(2)]
 
-    clock.now += 1.0
+    elapse(database, 1.0)
     again = lease_one(inbox)
     assert (again.question, again.is_refused, again.attempt) == (question(6), True, 2)
     inbox.finish(again, outcome="delivered")

@@ -15,9 +15,10 @@ import pytest
 
 from chatrelaybot import telemetry
 from chatrelaybot.database import Database
+from chatrelaybot.delivery import Enqueued
 from chatrelaybot.errors import TransientError
 from chatrelaybot.events import Identity, Question, Reading
-from chatrelaybot.inbox import Enqueued, Inbox
+from chatrelaybot.inbox import Inbox
 from chatrelaybot.link import Links
 from chatrelaybot.link_session import Link, Received
 from chatrelaybot.listener import Listener

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from chatrelaybot.budget import Method, WorkspaceBudget
+from chatrelaybot.delivery import Delivery, Lease
 from chatrelaybot.draft import Call, Draft, SentPart
 from chatrelaybot.events import Question
-from chatrelaybot.inbox import Delivery
 from chatrelaybot.pacing import Pacing
 from chatrelaybot.render import message
 
@@ -36,7 +38,7 @@ class Crowd:
             question=question,
             attempt=1,
             crash_count=0,
-            lease_id="lease",
+            lease=Lease("lease", math.inf),
             traceparent="",
             received_at=0.0,
         )

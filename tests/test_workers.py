@@ -11,9 +11,10 @@ import pytest
 
 from chatrelaybot.daemon import Loop
 from chatrelaybot.database import Database
+from chatrelaybot.delivery import Delivery
 from chatrelaybot.errors import LeaseLost
 from chatrelaybot.events import Question
-from chatrelaybot.inbox import Delivery, Inbox
+from chatrelaybot.inbox import Inbox
 from chatrelaybot.workers import Workers
 
 DEADLINE = 10.0

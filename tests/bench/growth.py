@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import create_engine, insert
 
-from chatrelaybot import schema
+from chatrelaybot import schema, schema_upgrade
 from tests.bench import contenders
 from tests.bench.figures import US, Figure, Findings, Plan
 from tests.bench.world import Script, World
@@ -96,7 +96,7 @@ def _fill(file: Path, count: int) -> None:
     engine = create_engine(f"sqlite:///{file}")
     finished_at = time.time()
     with engine.begin() as connection:
-        schema.prepare(connection)
+        schema_upgrade.prepare(connection)
         connection.execute(
             insert(schema.questions),
             [

@@ -7,6 +7,7 @@ a program this is one reader: `python -m tests.bench.relayed_part us URL PARTS S
 from __future__ import annotations
 
 import json
+import math
 import queue
 import subprocess
 import sys
@@ -18,10 +19,10 @@ import requests
 from sseclient import SSEClient
 
 from chatrelaybot.backend import Backend
+from chatrelaybot.delivery import Delivery, Lease
 from chatrelaybot.dialects import dialect
 from chatrelaybot.draft import Draft
 from chatrelaybot.events import Question
-from chatrelaybot.inbox import Delivery
 from chatrelaybot.render import message
 from tests.bench.figures import LIMIT, NAIVE, US, Figure, Findings, Plan
 from tests.bench.steady_stream import PARTS_PER_SECOND, steady_stream
@@ -182,7 +183,7 @@ def _delivery(number: int) -> Delivery:
         question=question,
         attempt=1,
         crash_count=0,
-        lease_id=str(number),
+        lease=Lease(str(number), math.inf),
         traceparent="",
         received_at=0.0,
     )

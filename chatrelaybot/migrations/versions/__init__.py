@@ -1,0 +1,1 @@
+"""One file a step, each named by its place in the order."""

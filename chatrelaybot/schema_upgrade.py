@@ -1,0 +1,53 @@
+"""Brings a database to the tables that this program knows, and refuses one from its future."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, inspect, text
+
+from chatrelaybot.errors import ConfigurationError
+
+#: The newest step in `migrations/versions`.
+HEAD = "0002"
+#: The table that held the version before there were migrations, and what it was worth.
+_OLD_TABLE = "schema_version"
+_OLD_REVISION = "0001"
+
+
+def prepare(connection: Connection) -> None:
+    """Bring the tables up to date; within the caller's transaction, which has the database alone.
+
+    Raises:
+        ConfigurationError: A later version of this program has made them.
+    """
+    # Alembic is imported only where there is something to do: it takes as long as a whole start.
+    if _revision(connection) != HEAD:
+        _upgrade(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", "chatrelaybot:migrations")
+    config.attributes["connection"] = connection
+    known = {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}
+    revision = _revision(connection)
+    if revision is not None and revision not in known:
+        raise ConfigurationError(
+            "DATABASE_URL",
+            f"the database is at version {revision}, this program knows {HEAD}",
+            "install the ChatRelayBot that made it, or name another database",
+        )
+    if inspect(connection).has_table(_OLD_TABLE):
+        command.stamp(config, _OLD_REVISION)
+        connection.execute(text(f"DROP TABLE {_OLD_TABLE}"))
+    command.upgrade(config, "head")
