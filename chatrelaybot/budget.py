@@ -7,6 +7,8 @@ https://docs.slack.dev/apis/web-api/rate-limits
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 #: Calls that may be made at once after a pause, as a share of a minute's allowance. Slack only
 #: says that bursts are tolerated; a refusal teaches the rest.
@@ -35,6 +37,16 @@ class Method(enum.Enum):
     LOOK_UP = "conversations.replies"
 
 
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The state of a budget, by the clock of whoever keeps it; the rate is calls a second."""
+
+    tokens: float
+    rate: float
+    refilled_at: float
+    blocked_until: float
+
+
 class RateBudget:
     """A token bucket whose rate falls on a refusal and slowly rises again, never above its start.
 
@@ -47,21 +59,55 @@ class RateBudget:
 
     def __init__(self, *, per_minute: float, now: float, burst: float | None = None) -> None:
         """`burst` is the number of calls that may go at once; None: a share of `per_minute`."""
-        self.burst = max(1.0, per_minute * _BURST_SHARE if burst is None else burst)
+        self._full_burst = max(1.0, per_minute * _BURST_SHARE if burst is None else burst)
+        self._share = 1.0
         self._full_rate = per_minute / 60.0
         self._rate = self._full_rate
-        self._tokens = self.burst
+        self._tokens = self._full_burst
         self._under_way = 0
         self._refilled_at = now
         self._blocked_until = now
 
     def __repr__(self) -> str:
-        return f"RateBudget({self._tokens:.1f}/{self.burst:.0f}, {self._rate * 60:.0f}/min)"
+        return f"RateBudget({self._tokens:.1f}/{self.burst:.0f}, {self.per_minute:.0f}/min)"
+
+    @property
+    def burst(self) -> float:
+        """How many calls may go at once."""
+        return max(1.0, self._full_burst * self._share)
 
     @property
     def per_minute(self) -> float:
         """The rate that refusals and successes have taught."""
-        return self._rate * 60.0
+        return self._pace * 60.0
+
+    @property
+    def bucket(self) -> Bucket:
+        """The state."""
+        return Bucket(self._tokens, self._rate, self._refilled_at, self._blocked_until)
+
+    def restore(self, bucket: Bucket) -> None:
+        """Take on a state, kept by the same clock."""
+        self._tokens, self._rate = bucket.tokens, bucket.rate
+        self._refilled_at, self._blocked_until = bucket.refilled_at, bucket.blocked_until
+
+    def adopt(self, bucket: Bucket, now: float) -> None:
+        """Learn from a shared budget that was looked at just now what others have taken of it."""
+        self._refill(now)
+        self._share = 1.0
+        self._tokens, self._rate = min(self._tokens, bucket.tokens), bucket.rate
+        blocked_until = now + bucket.blocked_until - bucket.refilled_at
+        self._blocked_until = max(self._blocked_until, blocked_until)
+
+    def share(self, part: float, now: float) -> None:
+        """Keep to a part of the budget; the rest is for others, who cannot be asked."""
+        self._refill(now)
+        self._share = part
+        self._tokens = min(self._tokens, self.burst)
+
+    def give_back(self) -> None:
+        """Take back what a call took that was not made."""
+        self._tokens += 1.0
 
     def saved(self, now: float, *, spare: float = 0.0) -> float:
         """Return how many calls are there beside `spare` ones, as far as the bucket holds them."""
@@ -77,11 +123,11 @@ class RateBudget:
         of so many seconds, in which nothing is called, it counts from its end.
         """
         self._refill(now)
-        tokens = min(self.burst, self._tokens + rest * self._rate) if rest else self._tokens
+        tokens = min(self.burst, self._tokens + rest * self._pace) if rest else self._tokens
         needed = calls + min(spare, self.burst - 1.0)
         start = max(0.0, self._blocked_until - now - rest)
         # What refills while we are blocked counts as well.
-        return max(start, (needed - tokens) / self._rate)
+        return max(start, (needed - tokens) / self._pace)
 
     def take(self, now: float) -> None:
         """Count one call, which is under way until it has `returned`."""
@@ -102,12 +148,16 @@ class RateBudget:
         self._tokens = min(self._tokens, 0.0)
         self._blocked_until = max(self._blocked_until, now + retry_after)
 
+    @property
+    def _pace(self) -> float:
+        return self._rate * self._share
+
     def _refill(self, now: float) -> None:
         passed = now - self._refilled_at
         if passed <= 0.0:
             return
         self._refilled_at = now
-        self._tokens = min(self.burst - self._under_way, self._tokens + passed * self._rate)
+        self._tokens = min(self.burst - self._under_way, self._tokens + passed * self._pace)
         if self._rate < self._full_rate and now > self._blocked_until:
             unblocked = min(passed, now - self._blocked_until)
             gain = self._full_rate * (1.0 - _RATE_AFTER_REFUSAL) * unblocked / _RECOVERY_SECONDS
@@ -118,11 +168,8 @@ class WorkspaceBudget:
     """The budgets of one workspace: one a method, and for posting one a channel."""
 
     def __init__(self, *, edits_per_minute: float, posts_per_minute: float, now: float) -> None:
-        rates = {Method.UPDATE: edits_per_minute, Method.POST: posts_per_minute}
-        self._methods = {
-            method: RateBudget(per_minute=rates.get(method, _TIER_3_PER_MINUTE), now=now)
-            for method in Method
-        }
+        self._rates = {Method.UPDATE: edits_per_minute, Method.POST: posts_per_minute}
+        self._methods = {method: self.full(method, now) for method in Method}
         self._channels: dict[str, RateBudget] = {}
         self._most_channels = _FEW_CHANNELS
 
@@ -168,11 +215,36 @@ class WorkspaceBudget:
         """Obey a refusal; Slack's Retry-After holds for the method in the whole workspace."""
         self._methods[method].refused(now, retry_after=retry_after)
 
+    def full(self, method: Method, now: float) -> RateBudget:
+        """Return a budget for a method that nothing was taken of yet."""
+        return RateBudget(per_minute=self._rates.get(method, _TIER_3_PER_MINUTE), now=now)
+
+    def full_channel(self, now: float) -> RateBudget:
+        """Return one for posting in a channel."""
+        return RateBudget(per_minute=_CHANNEL_PER_MINUTE, now=now, burst=1.0)
+
+    def adopt(self, method: Method, channel: str, buckets: Sequence[Bucket], now: float) -> None:
+        """Learn from the shared budgets of a method and, for posting, of the channel."""
+        self._methods[method].adopt(buckets[0], now)
+        for bucket in buckets[1:]:
+            self._channel(channel, now).adopt(bucket, now)
+
+    def share(self, part: float, now: float) -> None:
+        """Keep to a part of every method's budget, as in `RateBudget.share`."""
+        for budget in self._methods.values():
+            budget.share(part, now)
+
+    def give_back(self, method: Method, channel: str, now: float) -> None:
+        """Take back what a call took that was not made."""
+        self._methods[method].give_back()
+        if method is Method.POST:
+            self._channel(channel, now).give_back()
+
     def _channel(self, channel: str, now: float) -> RateBudget:
         if channel not in self._channels:
             if len(self._channels) >= self._most_channels:
                 self._forget_resting(now)
-            self._channels[channel] = RateBudget(per_minute=_CHANNEL_PER_MINUTE, now=now, burst=1.0)
+            self._channels[channel] = self.full_channel(now)
         return self._channels[channel]
 
     def _forget_resting(self, now: float) -> None:

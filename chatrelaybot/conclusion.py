@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from chatrelaybot.errors import (
     BlocksRefused,
     ConfigurationError,
     LeaseLost,
+    LeaseOverdue,
     OutcomeUnknown,
     PermanentError,
     RateLimited,
@@ -35,6 +37,8 @@ _RETRY_AFTER_SECONDS = 5.0
 _LOOK_UP_SECONDS = 1.0
 #: Failures of a kind that nobody expects are not repeated for ever.
 _MOST_SURPRISES = 5
+#: How often it is looked whether an overdue lease is extended; seconds.
+_OVERDUE_SECONDS = 0.5
 
 _DECORATION = frozenset({Method.REACT, Method.UNREACT})
 
@@ -68,7 +72,7 @@ class Conclusions:
                 _deleted(draft, call)
             case Method.LOOK_UP:
                 assert isinstance(result, list)  # noqa: S101 - what the sender returns
-                _looked_up(draft, result)
+                _looked_up(draft, result, now)
             case Method.REACT | Method.UNREACT:
                 draft.wants_reaction = False
                 draft.has_reaction = call.method is Method.REACT
@@ -81,7 +85,9 @@ class Conclusions:
             return Outcome.LEFT
         # Whatever the call was to show or to tidy is still to be done.
         draft.has_news = True
-        if isinstance(error, RateLimited):
+        if isinstance(error, LeaseOverdue):
+            draft.not_before = now + _OVERDUE_SECONDS
+        elif isinstance(error, RateLimited):
             self._refused(draft, call, error, now)
         elif call.method in _DECORATION and not _may_repeat(draft, call, error):
             _undecorated(draft, call, error)
@@ -117,24 +123,33 @@ def _shows(draft: Draft, call: Call, now: float) -> None:
 
 
 def _deleted(draft: Draft, call: Call) -> None:
-    if draft.parts[call.part].ts == call.ts:
+    if any(call.ts == ts for _, ts in draft.surplus):
+        draft.surplus = [(part, ts) for part, ts in draft.surplus if ts != call.ts]
+    elif draft.parts[call.part].ts == call.ts:
         del draft.parts[call.part]
     else:
         draft.parts[call.part].stale_ts = None
 
 
-def _looked_up(draft: Draft, found: Sequence[FoundPart]) -> None:
+def _looked_up(draft: Draft, found: Sequence[FoundPart], now: float) -> None:
     """Settle what became of posts that nobody saw the outcome of."""
+    draft.is_unverified = False
     for index, part in enumerate(draft.parts):
         if part.ts is not None:
             continue
         posted = [post.ts for post in found if post.part == index and post.ts != part.stale_ts]
         if posted:
             part.ts, part.is_recorded = posted[-1], False
+        elif now < part.unsure_until:
+            draft.not_before = part.unsure_until
         else:
             part.ts, part.stale_ts = part.stale_ts, None
-    while draft.parts and draft.parts[-1].ts is None:
+            # Not where we sent it: whoever did may only be paused, and Slack may have been slow.
+            draft.is_unverified = bool(part.unsure_until)
+    while draft.parts and draft.parts[-1].ts is None and now >= draft.parts[-1].unsure_until:
         draft.parts.pop()
+    known = {ts for part in draft.parts for ts in (part.ts, part.stale_ts)}
+    draft.surplus = [(post.part, post.ts) for post in found if post.ts not in known]
 
 
 def _may_repeat(draft: Draft, call: Call, error: Exception) -> bool:
@@ -187,7 +202,7 @@ def _given_up(draft: Draft, call: Call, error: Exception, now: float) -> Outcome
     if call.method is Method.LOOK_UP and not isinstance(error, Undeliverable):
         # A second reply is a lesser evil than none.
         _log.error("reply cannot be looked up, posting it again", extra=fields)
-        _looked_up(draft, ())
+        _looked_up(draft, (), math.inf)
         return None
     _log.error("reply undeliverable", extra=fields)
     return Outcome.UNDELIVERABLE

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +19,13 @@ from typing import TypeVar
 from chatrelaybot import dialects, telemetry
 from chatrelaybot.backend import Backend
 from chatrelaybot.budget import WorkspaceBudget
+from chatrelaybot.company import Company
+from chatrelaybot.daemon_loop import Loop
 from chatrelaybot.database import Database
 from chatrelaybot.editor import Editor, Habits
 from chatrelaybot.errors import ChatRelayBotError, ConfigurationError, TransientError
 from chatrelaybot.events import Identity, Reading
+from chatrelaybot.fleet import Fleet
 from chatrelaybot.inbox import Inbox
 from chatrelaybot.link import Links
 from chatrelaybot.listener import Listener
@@ -31,6 +33,7 @@ from chatrelaybot.relay import Relay
 from chatrelaybot.render import message
 from chatrelaybot.sender import Sender
 from chatrelaybot.settings import Settings
+from chatrelaybot.shared_budget import SharedBudget
 from chatrelaybot.slack import Slack
 from chatrelaybot.workers import Workers
 
@@ -40,55 +43,14 @@ _T = TypeVar("_T")
 
 #: Leases last this long and are extended three times within it; seconds.
 _LEASE_SECONDS = 15.0
+#: How often to look for questions that nobody woke us for, with other instances and without.
+_POLL_SECONDS = 0.5
+_QUIET_POLL_SECONDS = 5.0
 #: How often old keys are deleted; seconds.
 _PURGE_SECONDS = 600.0
 #: Wait between tries to reach Slack, or the database, at start: this · 2ⁿ; seconds.
 _FIRST_PATIENCE_SECONDS = 0.5
 _MOST_PATIENCE_SECONDS = 30.0
-
-
-class Loop(threading.Thread):
-    """A thread that calls `step` until it is told to stop; what it raises takes the daemon down.
-
-    With `every` (seconds) it waits between two steps. `afterwards` is called over and over once a
-    step has failed, where others wait for this thread.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        step: Callable[[], object],
-        *,
-        failed: Callable[[Exception], None],
-        wake: Callable[[], None] = lambda: None,
-        every: float = 0.0,
-        afterwards: Callable[[], object] | None = None,
-    ) -> None:
-        super().__init__(name=f"chatrelaybot-{name}", daemon=True)
-        self._step = step
-        self._failed = failed
-        self._wake = wake
-        self._every = every
-        self._afterwards = afterwards
-        self._stopping = threading.Event()
-
-    def run(self) -> None:
-        """Loop; the body of the thread."""
-        try:
-            while not self._stopping.is_set():
-                self._step()
-                if self._every:
-                    self._stopping.wait(self._every)
-        except Exception as error:  # noqa: BLE001 - the top of a thread
-            self._failed(error)
-            while self._afterwards is not None and not self._stopping.is_set():
-                self._afterwards()
-
-    def stop(self) -> None:
-        """End the loop after its current step."""
-        self._stopping.set()
-        self._wake()
-        self.join()
 
 
 class Daemon:
@@ -165,9 +127,10 @@ class Daemon:
         database = Database(url=settings.database_url)
         self._patiently("database not reachable", database.open)
         self._parts.callback(database.close)
+        owner = _instance()
         inbox = Inbox(
             database=database,
-            owner=_instance(),
+            owner=owner,
             lease_seconds=_LEASE_SECONDS,
             queue_limit=settings.queue_limit,
             retention_hours=settings.retention_hours,
@@ -181,23 +144,52 @@ class Daemon:
         )
         self._parts.callback(slack.close)
         identity = self._identify(slack)
-        self._start_workers(inbox, self._start_editor(slack, inbox))
+        budget = WorkspaceBudget(
+            edits_per_minute=settings.edits_per_minute,
+            posts_per_minute=settings.posts_per_minute,
+            now=time.monotonic(),
+        )
+        fleet = self._join_fleet(database, owner, slack, budget, identity)
+        self._start_workers(inbox, self._start_editor(slack, inbox, budget, fleet), fleet)
         self._start_listener(slack, inbox, identity)
         _log.info("started", extra={"bot": identity.user_id, "team": identity.team_id})
 
-    def _start_editor(self, slack: Slack, inbox: Inbox) -> Editor:
+    def _join_fleet(
+        self,
+        database: Database,
+        owner: str,
+        slack: Slack,
+        budget: WorkspaceBudget,
+        identity: Identity,
+    ) -> Company | None:
+        """Begin to share with the other instances on the database; None: there are no others."""
+        if not database.is_shared:
+            return None
+        company = Company(
+            fleet=Fleet(database=database, owner=owner),
+            shared=SharedBudget(database=database, team_id=identity.team_id, budget=budget),
+            slack=slack,
+        )
+        self._parts.callback(company.leave)
+        self._loop("fleet", company.step, every=_LEASE_SECONDS / 3.0)
+        return company
+
+    def _start_editor(
+        self, slack: Slack, inbox: Inbox, budget: WorkspaceBudget, fleet: Company | None
+    ) -> Editor:
         settings = self._settings
         senders = ThreadPoolExecutor(settings.workers, thread_name_prefix="chatrelaybot-sender")
         self._parts.callback(senders.shutdown)
-        now = time.monotonic()
         editor = Editor(
-            sender=Sender(slack=slack, inbox=inbox, reaction=settings.slack_busy_reaction or ""),
-            senders=senders,
-            budget=WorkspaceBudget(
-                edits_per_minute=settings.edits_per_minute,
-                posts_per_minute=settings.posts_per_minute,
-                now=now,
+            sender=Sender(
+                slack=slack,
+                inbox=inbox,
+                reaction=settings.slack_busy_reaction or "",
+                note_stray=fleet.strays.note if fleet else None,
             ),
+            senders=senders,
+            budget=budget,
+            shared=fleet.shared if fleet else None,
             habits=Habits(
                 placeholder=message(settings.placeholder),
                 edit_seconds=settings.edit_seconds,
@@ -209,7 +201,7 @@ class Daemon:
         self._loop("editor", editor.step, wake=editor.wake, afterwards=editor.let_go)
         return editor
 
-    def _start_workers(self, inbox: Inbox, editor: Editor) -> None:
+    def _start_workers(self, inbox: Inbox, editor: Editor, fleet: Company | None) -> None:
         settings = self._settings
         backend = self._backend()
         self._parts.callback(backend.close)
@@ -218,8 +210,15 @@ class Daemon:
             backend=backend,
             editor=editor,
             answer_max_chars=settings.answer_max_chars,
+            keep=fleet.strays.keep if fleet else None,
         )
-        workers = Workers(inbox=inbox, answer=relay.answer, size=settings.workers)
+        workers = Workers(
+            inbox=inbox,
+            answer=relay.answer,
+            size=settings.workers,
+            # Others may enqueue, or give back, what nobody tells us of.
+            poll_seconds=_POLL_SECONDS if fleet else _QUIET_POLL_SECONDS,
+        )
         self._workers = workers
         self._loop("heartbeat", workers.beat, every=_LEASE_SECONDS / 3.0)
         self._loop("purge", partial(_purge, inbox), every=_PURGE_SECONDS)

@@ -62,6 +62,13 @@ class Delivery:
     is_refused: bool = False  #: to be told that too many wait, not to be answered
 
 
+class Stop(enum.Enum):
+    """Why a question is not to be answered any further by us."""
+
+    LEAVING = "leaving"  #: this process ends
+    LOST = "lost"  #: another process has it
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """How many questions there are in a state; `waiting` includes those between two tries."""

@@ -18,6 +18,8 @@ from chatrelaybot.budget import Method
 from chatrelaybot.delivery import Delivery
 from chatrelaybot.render import Message, Rendering
 
+#: How long after its sender's death a post may still come to light; seconds.
+_POST_SECONDS = 3.0
 #: The reaction to the question is kept in the inbox as if it were this part of the reply.
 REACTION = -1
 
@@ -46,6 +48,7 @@ class SentPart:
     shown: Message | None = None  #: None: not known
     stale_ts: str | None = None  #: an earlier message that this one stands for, to be deleted
     is_recorded: bool = True  #: False while the inbox does not know the ts
+    unsure_until: float = 0.0  #: a post that is not found may still come until then
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +93,23 @@ class Draft:
         self._is_announced = False
         self._closing: tuple[str | None] | None = None
         self._is_leaving = False
+        self._farewell: str | None = None
         # From here on the editor's thread only.
         self.rendering = Rendering()
         self.parts = [
-            SentPart(ts=part.ts, stale_ts=part.stale_ts)
+            SentPart(
+                ts=part.ts,
+                stale_ts=part.stale_ts,
+                unsure_until=now + max(0.0, _POST_SECONDS - part.age),
+            )
             for part in delivery.parts
             if part.part != REACTION
         ]
+        #: Messages of this reply that are too many, as their part and `ts`.
+        self.surplus: list[tuple[int, str]] = []
+        #: A post of an earlier process was not found, and may have come after all.
+        self.is_unverified = False
+        self.has_said_farewell = False
         self.in_flight: Call | None = None
         self.due_at = now  #: when to look what it needs
         self.is_held = False  #: the budget holds it up
@@ -133,8 +146,12 @@ class Draft:
         self._closing = (note,)
         self._announce(self)
 
-    def leave(self) -> None:
-        """Stop writing; `settled` says when no call is under way any more."""
+    def leave(self, *, note: str | None = None) -> None:
+        """Stop writing; `settled` says when no call is under way any more.
+
+        What is on show gets the `note`, where an edit is to be had at once.
+        """
+        self._farewell = note or self._farewell
         self._is_leaving = True
         self._announce(self)
 
@@ -206,6 +223,17 @@ class Draft:
             self.has_news = self._last_call is not None
         return self._last_call
 
+    def farewell(self) -> Call | None:
+        """Return the edit that says good-bye; None: none is wanted, or nothing is on show."""
+        note, self._farewell = self._farewell, None
+        ts = self.parts[-1].ts if self.parts else None
+        if note is None or ts is None or self.rendering.is_closed:
+            return None
+        self.has_said_farewell = True
+        self.rendering.close(note=note)
+        index = min(len(self.parts), self.rendering.part_count()) - 1
+        return Call(Method.UPDATE, index, self.rendering.part(index), self.parts[index].ts)
+
     def started(self, call: Call) -> None:
         """Remember the call that is under way."""
         self.in_flight = call
@@ -216,6 +244,12 @@ class Draft:
         """Forget what was to be done: a call has ended."""
         self.in_flight = None
         self._last_call = None
+
+    def put_off(self, *, until: float) -> None:
+        """Forget a call that was not made, and make none before that time."""
+        self.concluded()
+        self.has_news = True
+        self.not_before = self.next_edit_at = until
 
     def is_placeholder(self, message: Message | None) -> bool:
         """Say whether a message is what stands there before any text."""
@@ -229,6 +263,8 @@ class Draft:
                 return Call(None, index, ts=part.ts)
             if part.stale_ts is not None:
                 return Call(Method.DELETE, index, ts=part.stale_ts)
+        for index, ts in self.surplus:
+            return Call(Method.DELETE, index, ts=ts)
         return None
 
     def _take_in(self) -> None:
@@ -259,6 +295,8 @@ class Draft:
         return Call(Method.POST, 0, self._placeholder)
 
     def _tidying(self) -> Call | None:
+        if self.rendering.is_closed and self.is_unverified:
+            return Call(Method.LOOK_UP)
         if self.is_deferred and not self.rendering.is_closed:
             return Call(Method.REACT) if self.wants_reaction else None
         if self.rendering.is_closed and len(self.parts) > max(1, self.rendering.part_count()):

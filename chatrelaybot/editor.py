@@ -19,9 +19,11 @@ from chatrelaybot.budget import Method, WorkspaceBudget
 from chatrelaybot.conclusion import Conclusions
 from chatrelaybot.delivery import Delivery
 from chatrelaybot.draft import Call, Draft, Outcome
+from chatrelaybot.errors import RateLimited
 from chatrelaybot.pacing import Pacing
 from chatrelaybot.render import Message
 from chatrelaybot.sender import Sender
+from chatrelaybot.shared_budget import SharedBudget, Standing
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class _Done:
     draft: Draft
     call: Call
     result: object  #: what the sender returned, or the error that it raised
+    standing: Standing  #: of the shared budget; with a wait, the call was not made
 
 
 class Editor:
@@ -59,9 +62,12 @@ class Editor:
         budget: WorkspaceBudget,
         habits: Habits,
         clock: Callable[[], float],
+        shared: SharedBudget | None = None,
     ) -> None:
+        """`shared` is asked for each call; None: the budget is this instance's alone."""
         self._sender = sender
         self._senders = senders
+        self._shared = shared
         self._habits = habits
         self._clock = clock
         self._news: queue.SimpleQueue[Draft | _Done | None] = queue.SimpleQueue()
@@ -127,7 +133,10 @@ class Editor:
         now = self._clock()
         if isinstance(news, _Done):
             news.draft.due_at = now
-            self._pacing.returned(news.call, now)
+            self._pacing.returned(news.draft, news.call, news.standing, now)
+            if news.standing.wait > 0.0:
+                news.draft.put_off(until=now + news.standing.wait)
+                return
             outcome = self._conclusions.draw(news.draft, news.call, news.result, now)
             if outcome is not None:
                 self._settle(news.draft, outcome)
@@ -164,7 +173,11 @@ class Editor:
     def _leave(self, draft: Draft, now: float) -> float:
         """Settle a reply that is given back, unless it happens to be complete."""
         call = draft.next_call()
-        is_complete = draft.rendering.is_closed
+        is_complete = draft.rendering.is_closed and not draft.has_said_farewell
+        if not is_complete and self._pacing.last_wait(draft, Method.UPDATE, now) <= 0.0:
+            farewell = draft.farewell()
+            if farewell is not None:
+                return self._start(draft, farewell, now)
         if is_complete and call is not None and call.method is Method.UNREACT:
             # The last chance for it, but no reason to ask the question again.
             if not draft.failure_count and not self._pacing.wait(draft, call.method, now):
@@ -212,18 +225,26 @@ class Editor:
         return wait if wait > 0.0 else self._start(draft, call, now)
 
     def _start(self, draft: Draft, call: Call, now: float) -> float:
-        self._pacing.take(draft, call, now)
+        spare = self._pacing.take(draft, call, now)
         draft.started(call)
-        self._senders.submit(self._send, draft, call)
+        self._senders.submit(self._send, draft, call, spare)
         return _IDLE_SECONDS
 
-    def _send(self, draft: Draft, call: Call) -> None:
-        """Make the call; runs on a sender's thread."""
+    def _send(self, draft: Draft, call: Call, spare: float) -> None:
+        """Make the call, if the other instances leave room for it; runs on a sender's thread."""
+        result: object = None
+        standing = Standing()
         try:
-            result: object = self._sender.make(draft.delivery, call, is_plain=draft.is_plain)
+            if self._shared is not None and call.method is not None:
+                channel = draft.delivery.question.channel
+                standing = self._shared.take(call.method, channel, spare=spare)
+            if not standing.wait:
+                result = self._sender.make(draft.delivery, call, is_plain=draft.is_plain)
         except Exception as error:  # noqa: BLE001 - the top of a thread; the editor decides
             result = error
-        self._news.put(_Done(draft, call, result))
+        if self._shared is not None and call.method and isinstance(result, RateLimited):
+            self._shared.refused(call.method, retry_after=result.retry_after or 0.0)
+        self._news.put(_Done(draft, call, result, standing))
 
     def _settle(self, draft: Draft, outcome: Outcome) -> None:
         self._pacing.forget(draft)

@@ -66,6 +66,10 @@ class OutcomeUnknown(TransientError):
     """The call was sent, and whether it took effect is not known."""
 
 
+class LeaseOverdue(TransientError):
+    """Our lease may have ended: nothing may be written before it is extended."""
+
+
 class PermanentError(ChatRelayBotError):
     """It will fail in the same way again."""
 

@@ -13,6 +13,7 @@ from collections import Counter
 
 from chatrelaybot.budget import Method, WorkspaceBudget
 from chatrelaybot.draft import Call, Draft, Urgency
+from chatrelaybot.shared_budget import Standing
 from chatrelaybot.spread import Spread
 
 #: A final is posted in place of an edit if that brings it forward by this much; seconds.
@@ -66,19 +67,29 @@ class Pacing:
         """Forget what waits before whom."""
         self._finals_ahead = 0
 
-    def take(self, draft: Draft, call: Call, now: float) -> None:
-        """Count a call that begins."""
+    def take(self, draft: Draft, call: Call, now: float) -> float:
+        """Count a call that begins; return how many calls it has to leave for others."""
+        if call.method is None:
+            return 0.0
+        self._budget.take(call.method, draft.delivery.question.channel, now)
+        if call.method is not Method.UPDATE or draft.is_closed or draft.is_leaving:
+            return 0.0
+        draft.next_edit_at = now + self._edit_seconds
+        self._spread.took(now)
+        return len(self._owing)
+
+    def returned(self, draft: Draft, call: Call, standing: Standing, now: float) -> None:
+        """Note that a call is over, or was not made, and how the shared budget stands."""
         if call.method is None:
             return
-        self._budget.take(call.method, draft.delivery.question.channel, now)
-        if call.method is Method.UPDATE and not draft.is_closed:
-            draft.next_edit_at = now + self._edit_seconds
-            self._spread.took(now)
-
-    def returned(self, call: Call, now: float) -> None:
-        """Note that a call is over."""
-        if call.method is not None:
-            self._budget.returned(call.method, now)
+        channel = draft.delivery.question.channel
+        self._budget.returned(call.method, now)
+        if standing.wait > 0.0:
+            self._budget.give_back(call.method, channel, now)
+        if standing.buckets:
+            self._budget.adopt(call.method, channel, standing.buckets, now)
+        elif standing.part < 1.0:
+            self._budget.share(standing.part, now)
 
     def show_if_room(self, draft: Draft, now: float) -> None:
         """End the deferring of a reply whose last words an edit will show no later than a post."""
@@ -90,6 +101,10 @@ class Pacing:
         """Return the seconds until the budget allows this call; 0.0 is now."""
         if method is Method.UPDATE and not draft.is_closed:
             return self._edit_wait(draft, now)
+        return self.last_wait(draft, method, now)
+
+    def last_wait(self, draft: Draft, method: Method, now: float) -> float:
+        """Return the seconds until a call that no other reply's matters more than."""
         return self._budget.wait(method, draft.delivery.question.channel, now)
 
     def final_wait(self, draft: Draft, call: Call, now: float) -> tuple[float, Method]:

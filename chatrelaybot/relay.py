@@ -10,7 +10,7 @@ from functools import partial
 
 from chatrelaybot import wording
 from chatrelaybot.backend import AnswerCancelled, Backend
-from chatrelaybot.delivery import Delivery
+from chatrelaybot.delivery import Delivery, Stop
 from chatrelaybot.draft import Draft, Outcome
 from chatrelaybot.editor import Editor
 from chatrelaybot.errors import (
@@ -37,17 +37,25 @@ class Relay:
     """Answers questions; each call of `answer` on a thread of its own."""
 
     def __init__(
-        self, *, inbox: Inbox, backend: Backend, editor: Editor, answer_max_chars: int
+        self,
+        *,
+        inbox: Inbox,
+        backend: Backend,
+        editor: Editor,
+        answer_max_chars: int,
+        keep: Callable[[Draft], None] | None = None,
     ) -> None:
+        """`keep` is given replies that an earlier holder of the question may still write into."""
         self._inbox = inbox
         self._backend = backend
         self._editor = editor
         self._answer_max_chars = answer_max_chars
+        self._keep = keep or (lambda _: None)
 
-    def answer(self, delivery: Delivery, stop: Future[None]) -> None:
+    def answer(self, delivery: Delivery, stop: Future[Stop]) -> None:
         """Answer one question and settle it. `stop`, once done, gives the question back."""
         draft = self._editor.open(delivery)
-        stop.add_done_callback(lambda _: draft.leave())
+        stop.add_done_callback(lambda stop: draft.leave(note=_farewell(stop.result())))
         failure: FailureKind | None = None
         again: TransientError | None = None
         try:
@@ -59,6 +67,8 @@ class Relay:
             again = error
             draft.leave()
         outcome = draft.settled.result()
+        if outcome is Outcome.DELIVERED and delivery.crash_count:
+            self._keep(draft)
         self._settle(partial(self._conclude, draft, failure, again), delivery, stop)
         if outcome is not Outcome.LEFT:
             _log_finished(draft, outcome, failure)
@@ -104,7 +114,7 @@ class Relay:
                 return FailureKind.EMPTY
             return FailureKind.TOO_LONG if answer.is_truncated else None
 
-    def _settle(self, verb: Callable[[], None], delivery: Delivery, stop: Future[None]) -> None:
+    def _settle(self, verb: Callable[[], None], delivery: Delivery, stop: Future[Stop]) -> None:
         """Tell the inbox how it ended, for as long as it takes to reach it."""
         fields = {"question": delivery.question.id}
         delay = _SETTLE_SECONDS
@@ -152,6 +162,11 @@ class _Stream:
         self.draft.append(text)
         self.has_text = self.has_text or not text.isspace()
         return fits
+
+
+def _farewell(stop: Stop) -> str | None:
+    """Return what a reply that is given back says; where another process has it, that speaks."""
+    return wording.GOES_ON if stop is Stop.LEAVING else None
 
 
 def _hopeless(delivery: Delivery) -> FailureKind | None:

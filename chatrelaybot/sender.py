@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chatrelaybot.budget import Method
 from chatrelaybot.delivery import Delivery
 from chatrelaybot.draft import REACTION, Call
-from chatrelaybot.errors import PermanentError, TransientError
+from chatrelaybot.errors import LeaseLost, LeaseOverdue, PermanentError, TransientError
 from chatrelaybot.inbox import Inbox
 from chatrelaybot.slack import FoundPart, Slack
 
@@ -24,12 +25,28 @@ class Posted:
 
 
 class Sender:
-    """Makes one call at a time on the thread that asks; holds no state of its own."""
+    """Makes one call at a time on the thread that asks; holds no state of its own.
 
-    def __init__(self, *, slack: Slack, inbox: Inbox, reaction: str) -> None:
+    Nothing is written into Slack once our lease may have ended. What was on its way at that
+    moment is noted as a stray: by then another process may have written there.
+    """
+
+    def __init__(
+        self,
+        *,
+        slack: Slack,
+        inbox: Inbox,
+        reaction: str,
+        note_stray: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """`note_stray(question_id, ts)` is told of a message that may be wrong, or too many.
+
+        It is needed where a lease can be lost while we live.
+        """
         self._slack = slack
         self._inbox = inbox
         self._reaction = reaction
+        self._note_stray = note_stray or (lambda _question_id, _ts: None)
 
     def make(
         self, delivery: Delivery, call: Call, *, is_plain: bool
@@ -63,7 +80,12 @@ class Sender:
     def _edit(self, delivery: Delivery, call: Call, *, is_plain: bool) -> None:
         assert call.ts  # noqa: S101 - the draft never asks otherwise
         assert call.message  # noqa: S101 - nor so
-        self._slack.update(delivery.question.channel, call.ts, call.message, as_plain=is_plain)
+        _check(delivery)
+        try:
+            self._slack.update(delivery.question.channel, call.ts, call.message, as_plain=is_plain)
+        finally:
+            if not delivery.lease.is_good:
+                self._note_stray(delivery.question.id, call.ts)
 
     def _post(self, delivery: Delivery, call: Call, *, is_plain: bool) -> Posted:
         assert call.message  # noqa: S101 - the draft never asks otherwise
@@ -71,6 +93,7 @@ class Sender:
         # The lease itself carries the intent of a first part, which saves a commit.
         if call.part > 0 or call.ts is not None or delivery.parts:
             self._inbox.intend_post(delivery, call.part, stale_ts=call.ts)
+        _check(delivery)
         ts = self._slack.post(
             question.channel,
             question.thread_ts,
@@ -80,17 +103,27 @@ class Sender:
             as_plain=is_plain,
         )
         try:
-            self._inbox.record_post(delivery, call.part, ts, stale_ts=call.ts)
+            self._record_post(delivery, call.part, ts, stale_ts=call.ts)
         except TransientError:
             return Posted(ts, is_recorded=False)
         return Posted(ts, is_recorded=True)
 
     def _record(self, delivery: Delivery, call: Call) -> None:
         assert call.ts  # noqa: S101 - the draft never asks otherwise
-        self._inbox.record_post(delivery, call.part, call.ts)
+        self._record_post(delivery, call.part, call.ts)
+
+    def _record_post(
+        self, delivery: Delivery, part: int, ts: str, *, stale_ts: str | None = None
+    ) -> None:
+        try:
+            self._inbox.record_post(delivery, part, ts, stale_ts=stale_ts)
+        except LeaseLost:
+            self._note_stray(delivery.question.id, ts)
+            raise
 
     def _delete(self, delivery: Delivery, call: Call) -> None:
         assert call.ts  # noqa: S101 - the draft never asks otherwise
+        _check(delivery)
         try:
             self._slack.delete(delivery.question.channel, call.ts)
         except PermanentError as error:
@@ -100,3 +133,9 @@ class Sender:
                 extra={"question": delivery.question.id, "error": str(error)},
             )
         self._inbox.forget_post(delivery, call.part, call.ts)
+
+
+def _check(delivery: Delivery) -> None:
+    """Raise LeaseOverdue where another process may have the question."""
+    if not delivery.lease.is_good:
+        raise LeaseOverdue

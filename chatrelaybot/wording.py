@@ -10,6 +10,8 @@ from chatrelaybot.errors import FailureKind
 
 HINT = "I did not find a question in your message. Write it right after my name."
 
+GOES_ON = "I am being restarted. This answer goes on shortly."
+
 _AGAIN_SOON = "Please ask again in a few minutes."
 _TELL = "If it happens again, tell the people who run this bot."
 

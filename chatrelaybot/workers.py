@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from chatrelaybot.delivery import Delivery
+from chatrelaybot.delivery import Delivery, Stop
 from chatrelaybot.errors import TransientError
 from chatrelaybot.inbox import Inbox
 
 _log = logging.getLogger(__name__)
 
-#: How long the leaser sleeps when nobody wakes it; seconds.
-_IDLE_SECONDS = 5.0
 #: Wait after the inbox could not be reached; seconds.
 _TROUBLE_SECONDS = 1.0
 
@@ -24,18 +23,25 @@ _TROUBLE_SECONDS = 1.0
 @dataclass(frozen=True, slots=True)
 class _Running:
     delivery: Delivery
-    stop: Future[None] = field(default_factory=Future)
+    stop: Future[Stop] = field(default_factory=Future)
 
 
 class Workers:
     """Up to `size` answers at once. `step` and `beat` are the bodies of two loops."""
 
     def __init__(
-        self, *, inbox: Inbox, answer: Callable[[Delivery, Future[None]], None], size: int
+        self,
+        *,
+        inbox: Inbox,
+        answer: Callable[[Delivery, Future[Stop]], None],
+        size: int,
+        poll_seconds: float = 5.0,
     ) -> None:
+        """`poll_seconds`: how often to look for what nobody wakes us for."""
         self._inbox = inbox
         self._answer = answer
         self._size = size
+        self._poll_seconds = poll_seconds
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="chatrelaybot-worker")
         self._wake = threading.Event()
         #: Guards the two below, and is notified when a question leaves or the drain is to end.
@@ -79,7 +85,7 @@ class Workers:
             _log.warning("leases not extended", extra={"error": str(error)})
             return
         for lease_id in lost:
-            self._stop(lease_id)
+            self._stop(lease_id, Stop.LOST)
 
     def drain(self, seconds: float) -> None:
         """Give running answers `seconds` to end, then give back what is left. Needs no leaser."""
@@ -87,7 +93,7 @@ class Workers:
             self._left.wait_for(lambda: self._is_hurried or not self._running, timeout=seconds)
             lease_ids = list(self._running)
         for lease_id in lease_ids:
-            self._stop(lease_id)
+            self._stop(lease_id, Stop.LEAVING)
         self._pool.shutdown(wait=True)
 
     def hurry(self) -> None:
@@ -100,14 +106,14 @@ class Workers:
         with self._left:
             free = 0 if self._is_hurried else self._size - len(self._running)
         if free <= 0:
-            return _IDLE_SECONDS
+            return self._poll_seconds
         deliveries = self._inbox.lease(free)
         for delivery in deliveries:
             self._start(delivery)
         if len(deliveries) == free:
             return 0.0
         next_ready_in = self._inbox.next_ready_in()
-        return _IDLE_SECONDS if next_ready_in is None else min(_IDLE_SECONDS, next_ready_in)
+        return min(self._poll_seconds, math.inf if next_ready_in is None else next_ready_in)
 
     def _start(self, delivery: Delivery) -> None:
         running = _Running(delivery)
@@ -129,10 +135,10 @@ class Workers:
                 self._left.notify_all()
             self._wake.set()
 
-    def _stop(self, lease_id: str) -> None:
+    def _stop(self, lease_id: str, reason: Stop) -> None:
         with self._left:
             running = self._running.get(lease_id)
         # A drain and a lost lease may want the same at the same moment.
         with suppress(InvalidStateError):
             if running is not None:
-                running.stop.set_result(None)
+                running.stop.set_result(reason)

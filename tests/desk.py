@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chatrelaybot.budget import WorkspaceBudget
-from chatrelaybot.daemon import Loop
+from chatrelaybot.daemon_loop import Loop
 from chatrelaybot.database import Database
 from chatrelaybot.delivery import Delivery
 from chatrelaybot.draft import Draft, Outcome

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chatrelaybot.daemon import Daemon, Loop
+from chatrelaybot.daemon import Daemon
+from chatrelaybot.daemon_loop import Loop
 from chatrelaybot.errors import ConfigurationError
 from chatrelaybot.playground.limits import Limits
 from chatrelaybot.playground.workspace import Workspace

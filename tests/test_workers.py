@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chatrelaybot.daemon import Loop
+from chatrelaybot.daemon_loop import Loop
 from chatrelaybot.database import Database
-from chatrelaybot.delivery import Delivery
+from chatrelaybot.delivery import Delivery, Stop
 from chatrelaybot.errors import LeaseLost
 from chatrelaybot.events import Question
 from chatrelaybot.inbox import Inbox
@@ -74,7 +74,7 @@ class Crew:
         self.workers.drain(0.0)
         self._database.close()
 
-    def _answer(self, delivery: Delivery, stop: Future[None]) -> None:
+    def _answer(self, delivery: Delivery, stop: Future[Stop]) -> None:
         text = delivery.question.text
         stop.add_done_callback(lambda _: self.finish(text))
         with self._changed:

@@ -1,0 +1,42 @@
+"""This instance among the others on its database."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from chatrelaybot.errors import TransientError
+from chatrelaybot.fleet import Fleet
+from chatrelaybot.shared_budget import SharedBudget
+from chatrelaybot.slack import Slack
+from chatrelaybot.strays import Strays
+
+_log = logging.getLogger(__name__)
+
+
+class Company:
+    """Tells the others that we are here, counts them, and clears up what went astray."""
+
+    def __init__(self, *, fleet: Fleet, shared: SharedBudget, slack: Slack) -> None:
+        self._fleet = fleet
+        self.shared = shared
+        self.strays = Strays(fleet=fleet, slack=slack, clock=time.monotonic)
+
+    def step(self) -> None:
+        """Do so once."""
+        try:
+            count = self._fleet.beat()
+        except TransientError as error:
+            _log.warning("other instances not seen", extra={"error": str(error)})
+            return
+        if count != self.shared.instance_count:
+            _log.info("instances on this database", extra={"count": count})
+        self.shared.instance_count = count
+        self.strays.step()
+
+    def leave(self) -> None:
+        """Say that we are gone."""
+        try:
+            self._fleet.leave()
+        except TransientError as error:
+            _log.warning("others not told of the stop", extra={"error": str(error)})

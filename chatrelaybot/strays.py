@@ -1,0 +1,133 @@
+"""Puts right what an instance wrote into Slack after its lease had ended.
+
+An instance looks at its lease before each call, and may be paused between the look and the call:
+for the blink of an eye, or for minutes. So whoever finds that a call of its ended after its lease
+did notes the message, and once the question is settled the message is put right: deleted where
+it is too many, and shown anew, by the instance that still knows its last text, where it is part
+of the reply.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+from chatrelaybot.draft import Draft
+from chatrelaybot.errors import PermanentError, TransientError
+from chatrelaybot.fleet import Fleet, Stray
+from chatrelaybot.render import Message
+from chatrelaybot.slack import Slack
+
+_log = logging.getLogger(__name__)
+
+#: How long the last text of a reply that was taken over is kept in memory; seconds.
+_KEEP_SECONDS = 900.0
+#: Of so many replies at most.
+_MOST_KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Keepsake:
+    """The last text of a reply."""
+
+    messages: dict[str, Message]  #: by `ts`
+    is_plain: bool
+    until: float
+
+
+class Strays:
+    """`note` and `keep` may be called from any thread; one thread calls `step` over and over."""
+
+    def __init__(self, *, fleet: Fleet, slack: Slack, clock: Callable[[], float]) -> None:
+        self._fleet = fleet
+        self._slack = slack
+        self._clock = clock
+        self._noted: SimpleQueue[tuple[str, str]] = SimpleQueue()
+        self._settled: SimpleQueue[tuple[str, _Keepsake]] = SimpleQueue()
+        # For `step` alone.
+        self._kept: OrderedDict[str, _Keepsake] = OrderedDict()
+
+    def note(self, question_id: str, ts: str) -> None:
+        """Note a message that we wrote into after our lease may have ended."""
+        self._noted.put((question_id, ts))
+
+    def keep(self, draft: Draft) -> None:
+        """Keep the last text of a settled reply, which an earlier holder may still write into."""
+        messages = {part.ts: part.shown for part in draft.parts if part.ts and part.shown}
+        keepsake = _Keepsake(messages, draft.is_plain, self._clock() + _KEEP_SECONDS)
+        self._settled.put((draft.delivery.question.id, keepsake))
+
+    def step(self) -> None:
+        """Tell the others of our strays, and put right those that we can."""
+        try:
+            self._tell()
+            self._take_in()
+            for stray in self._fleet.strays():
+                if self._is_right(stray):
+                    self._fleet.forget_stray(stray)
+        except TransientError as error:
+            _log.warning("strays not put right yet", extra={"error": str(error)})
+
+    def _tell(self) -> None:
+        with suppress(Empty):
+            while True:
+                noted = self._noted.get_nowait()
+                try:
+                    self._fleet.note_stray(*noted)
+                except TransientError:
+                    self._noted.put(noted)
+                    raise
+                _log.warning("wrote after the lease", extra={"question": noted[0]})
+
+    def _take_in(self) -> None:
+        with suppress(Empty):
+            while True:
+                question_id, keepsake = self._settled.get_nowait()
+                self._kept[question_id] = keepsake
+        now = self._clock()
+        while self._kept:
+            first = next(iter(self._kept.values()))
+            if len(self._kept) <= _MOST_KEPT and now < first.until:
+                break
+            self._kept.popitem(last=False)
+
+    def _is_right(self, stray: Stray) -> bool:
+        """Put a stray right if it is ours to do; say whether there is no more to be done."""
+        if stray.channel is None:
+            return True
+        if not stray.is_settled:
+            return False  # Whoever is answering the question writes over it, or is done soon.
+        if not stray.is_part:
+            return self._delete(stray.channel, stray)
+        keepsake = self._kept.get(stray.question_id)
+        message = keepsake.messages.get(stray.ts) if keepsake else None
+        if keepsake and message and stray.owner == self._fleet.owner:
+            return self._show(stray.channel, stray, message, is_plain=keepsake.is_plain)
+        if stray.age > _KEEP_SECONDS:
+            _log.error("a reply may show an old text", extra={"question": stray.question_id})
+            return True
+        return False
+
+    def _delete(self, channel: str, stray: Stray) -> bool:
+        try:
+            self._slack.delete(channel, stray.ts)
+        except PermanentError as error:
+            _log.error(
+                "message not deleted",
+                extra={"question": stray.question_id, "error": str(error)},
+            )
+        return True
+
+    def _show(self, channel: str, stray: Stray, message: Message, *, is_plain: bool) -> bool:
+        try:
+            self._slack.update(channel, stray.ts, message, as_plain=is_plain)
+        except PermanentError as error:
+            _log.error(
+                "last text not shown again",
+                extra={"question": stray.question_id, "error": str(error)},
+            )
+        return True
