@@ -14,12 +14,14 @@ from chatrelaybot.delivery import Delivery
 from chatrelaybot.draft import Draft, Outcome
 from chatrelaybot.editor import Editor, Habits
 from chatrelaybot.events import Question
+from chatrelaybot.fleet import Fleet
 from chatrelaybot.inbox import Inbox
 from chatrelaybot.playground.messages import StoredMessage
 from chatrelaybot.playground.workspace import Workspace
 from chatrelaybot.render import message
 from chatrelaybot.sender import Sender
 from chatrelaybot.slack import Slack
+from chatrelaybot.strays import Strays
 
 PLACEHOLDER = "_Thinking…_"
 DEADLINE = 10.0
@@ -28,14 +30,24 @@ DEADLINE = 10.0
 class Desk:
     """An editor at work in a workspace, and questions to write replies to."""
 
-    def __init__(self, workspace: Workspace, directory: Path) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        directory: Path,
+        *,
+        url: str | None = None,
+        name: str = "desk",
+    ) -> None:
+        """`url` is that of a database that several desks share; None: a file in the directory."""
         self.workspace = workspace
         self.channel = workspace.add_channel("desk")
         self.failures: list[Exception] = []
-        self._database = Database(url=f"sqlite:///{directory}/desk.sqlite3")
-        self._database.open()
-        self.inbox = Inbox(database=self._database, owner="desk", retention_hours=1.0)
+        self.database = Database(url=url or f"sqlite:///{directory}/desk.sqlite3")
+        self.database.open()
+        self.inbox = Inbox(database=self.database, owner=name, retention_hours=1.0)
         self._slack = Slack(bot_token=workspace.bot_token, api_url=workspace.api_url, pool_size=100)
+        self.fleet = Fleet(database=self.database, owner=name)
+        self.strays = Strays(fleet=self.fleet, slack=self._slack, clock=time.monotonic)
         self._senders = ThreadPoolExecutor(100, thread_name_prefix="chatrelaybot-sender")
         self._loops: list[Loop] = []
 
@@ -43,7 +55,12 @@ class Desk:
         self, *, edits_per_minute: float = 6000, posts_per_minute: float = 6000, **habits: Any
     ) -> Editor:
         editor = Editor(
-            sender=Sender(slack=self._slack, inbox=self.inbox, reaction="hourglass"),
+            sender=Sender(
+                slack=self._slack,
+                inbox=self.inbox,
+                reaction="hourglass",
+                note_stray=self.strays.note,
+            ),
             senders=self._senders,
             budget=WorkspaceBudget(
                 edits_per_minute=edits_per_minute,
@@ -107,7 +124,7 @@ class Desk:
             loop.stop()
         self._senders.shutdown()
         self._slack.close()
-        self._database.close()
+        self.database.close()
 
 
 def settled(draft: Draft) -> Outcome:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from chatrelaybot import wording
 from chatrelaybot.database import Database
 from chatrelaybot.events import Question
 from chatrelaybot.inbox import Inbox
@@ -107,6 +108,7 @@ def test_what_a_stop_leaves_is_answered_by_the_next_start_in_the_same_reply(
     workspace.wait_for(lambda: shown(workspace, channel, ts))
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0
+    assert shown(workspace, channel, ts) == [f"_{wording.GOES_ON}_"]
 
     quick = Gated("answered after all")
     quick.let_all_go()
@@ -115,6 +117,47 @@ def test_what_a_stop_leaves_is_answered_by_the_next_start_in_the_same_reply(
 
     workspace.wait_for(lambda: shown(workspace, channel, ts) == ["answered after all"])
     assert len({request.header("Idempotency-Key")[0] for request in backend.requests}) == 1
+
+
+def test_a_stop_says_behind_a_half_answer_that_it_goes_on(
+    start: Start, workspace: Workspace, backend: AnsweringBackend
+) -> None:
+    process = start(DRAIN_SECONDS=0.2)
+    wait_for_a_link(workspace)
+    half = Gated("```\nfirst half", " second half\n```")
+    half.let_go()
+    backend.answer("slow", half)
+    channel = workspace.add_channel()
+    ts = workspace.say(channel, f"{workspace.mention} slow")
+    workspace.wait_for(lambda: "first half" in "".join(shown(workspace, channel, ts)))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert shown(workspace, channel, ts) == [f"```\nfirst half\n```\n\n_{wording.GOES_ON}_"]
+
+    start()
+    backend.wait_for_requests(2)
+    half.let_all_go()
+
+    workspace.wait_for(
+        lambda: shown(workspace, channel, ts) == ["```\nfirst half second half\n```"]
+    )
+
+
+def test_a_stop_does_not_wait_for_a_budget_to_say_good_bye(
+    start: Start, workspace: Workspace, backend: AnsweringBackend
+) -> None:
+    process = start(DRAIN_SECONDS=0.2, EDITS_PER_MINUTE=1)
+    wait_for_a_link(workspace)
+    backend.answer("slow", Gated("never"))
+    channel = workspace.add_channel()
+    asked = [workspace.say(channel, f"{workspace.mention} slow") for _ in range(2)]
+    backend.wait_for_requests(2)
+    workspace.wait_for(lambda: any(shown(workspace, channel, ts) for ts in asked))
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(10) == 0
+    edits = [call for call in workspace.calls if call.method == "chat.update"]
+    assert len(edits) <= 1
 
 
 def test_a_second_signal_hurries(
