@@ -1,14 +1,20 @@
-"""The command line: `run`, `playground`, `backend`."""
+"""The command line: `run`, `playground`, `backend`, `inbox`."""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import chatrelaybot
-from chatrelaybot.errors import ConfigurationError
+from chatrelaybot.errors import ConfigurationError, TransientError
+
+if TYPE_CHECKING:
+    from chatrelaybot.inbox_desk import InboxDesk
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +53,48 @@ def _parser() -> argparse.ArgumentParser:
     playground.set_defaults(command=_playground)
     backend = commands.add_parser("backend", help="the sample backend alone, on PORT")
     backend.set_defaults(command=_backend)
+    _add_inbox(commands.add_parser("inbox", help="look into the inbox; try again, or delete"))
     return parser
+
+
+def _add_inbox(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    show = verbs.add_parser("list", help="what waits, runs and was buried; no texts")
+    show.add_argument("--all", action="store_true", help="also what was answered")
+    show.add_argument(
+        "--limit", type=_count, default=100, metavar="N", help="the N oldest (default: 100)"
+    )
+    show.add_argument("--json", action="store_true", help="one JSON object a line")
+    show.set_defaults(command=_inbox_list)
+    retry = verbs.add_parser("retry", help="try a buried or waiting question again, at once")
+    retry.add_argument("id", metavar="ID", help="as shown by list, or the beginning of it")
+    retry.set_defaults(command=_inbox_retry)
+    purge = verbs.add_parser("purge", help="delete buried questions and their texts")
+    purge.add_argument(
+        "--older-than",
+        type=_hours,
+        default=0.0,
+        metavar="HOURS",
+        help="only what was buried so long ago",
+    )
+    purge.add_argument("--yes", action="store_true", help="do not ask")
+    purge.set_defaults(command=_inbox_purge)
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) < 1_000_000_000):
+        raise argparse.ArgumentTypeError(f"{text} is not a count")
+    return int(text)
+
+
+def _hours(text: str) -> float:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0.0 <= hours < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of hours")
+    return hours
 
 
 def _run(_options: argparse.Namespace) -> int:
@@ -82,6 +129,59 @@ def _backend(_options: argparse.Namespace) -> int:
     configure_logging(log_format=settings.log_format, level=settings.log_level)
     serve_forever(port=settings.port)
     return _OK
+
+
+def _inbox_list(options: argparse.Namespace) -> int:
+    from chatrelaybot.cli_inbox import show
+
+    def run(desk: InboxDesk) -> int:
+        show(desk, limit=options.limit, has_answered=options.all, is_json=options.json)
+        return _OK
+
+    return _at_desk(run)
+
+
+def _inbox_retry(options: argparse.Namespace) -> int:
+    from chatrelaybot.cli_inbox import retry
+
+    def run(desk: InboxDesk) -> int:
+        retry(desk, options.id)
+        return _OK
+
+    return _at_desk(run)
+
+
+def _inbox_purge(options: argparse.Namespace) -> int:
+    from chatrelaybot.cli_inbox import purge
+
+    def run(desk: InboxDesk) -> int:
+        return _OK if purge(desk, hours=options.older_than, is_sure=options.yes) else _FAILED
+
+    return _at_desk(run)
+
+
+def _at_desk(run: Callable[[InboxDesk], int]) -> int:
+    """Do something with the inbox; what is in its way is told in one line."""
+    from chatrelaybot import inbox_desk
+    from chatrelaybot.settings import load_settings
+    from chatrelaybot.telemetry import configure_logging
+
+    settings = load_settings(needs_slack=False)
+    # Warnings are the daemon's; here what failed is told anyway.
+    configure_logging(log_format=settings.log_format, level="ERROR")
+    try:
+        with inbox_desk.opened(settings.database_url) as desk:
+            code = run(desk)
+        sys.stdout.flush()
+    except (TransientError, inbox_desk.NotRetried) as error:
+        sys.stderr.write(f"chatrelaybot: {error}\n")
+        return _FAILED
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head` does; Python would say so once more at its end:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+    return code
 
 
 def _lacks_playground(error: ModuleNotFoundError) -> int:

@@ -38,10 +38,15 @@ _READERS = 4
 _CLOSE_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+class _InTheWay(TransientError):
+    """Another process was in the way."""
+
+
+@dataclass(slots=True)
 class _Job:
     work: Callable[[Connection], Any]
     result: Future[Any] = field(default_factory=Future)
+    conflict_count: int = 0  #: how often it alone met another process
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ def place_of(url: str) -> Place:
     # What the other one needs is not imported.
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
         parsed = None  # It may hold a password, so neither it nor SQLAlchemy's words are shown.
     kind = parsed.get_backend_name() if parsed else None
     if parsed and kind == "sqlite":
@@ -116,11 +121,13 @@ class Database:
     def open(self, *, as_owner: bool = True) -> None:
         """Take possession of the database, and bring its tables up to date.
 
-        With `as_owner` False it is used beside the process that owns it.
+        With `as_owner` False it is used beside the process that owns it, and its tables are taken
+        as they are.
 
         Raises:
             ConfigurationError: It cannot be used, or another process is using it.
-            TransientError: It cannot be reached, is locked by another program, or full.
+            TransientError: It cannot be reached, is locked by another program, or full; for one
+                who is not its owner, it is empty.
         """
         with ExitStack() as parts:
             if as_owner:
@@ -129,7 +136,10 @@ class Database:
             parts.callback(writer.dispose)
             readers = self._place.readers(_READERS)
             parts.callback(readers.dispose)
-            self._prepare(writer)
+            if as_owner:
+                self._prepare(writer, self._upgrade)
+            else:
+                self._prepare(readers, schema_upgrade.check)
             self._readers = readers
             self._start(writer)
             self._parts = parts.pop_all()
@@ -190,11 +200,14 @@ class Database:
             self._waiting.append(job)
             self._news.notify()
 
-    def _prepare(self, writer: Engine) -> None:
+    def _upgrade(self, connection: Connection) -> None:
+        self._place.lock(connection)
+        schema_upgrade.prepare(connection)
+
+    def _prepare(self, engine: Engine, work: Callable[[Connection], None]) -> None:
         try:
-            with writer.begin() as connection:
-                self._place.lock(connection)
-                schema_upgrade.prepare(connection)
+            with engine.begin() as connection:
+                work(connection)
         except DBAPIError as error:
             if (unusable := self._place.unusable(error)) is not None:
                 raise unusable from error
@@ -222,9 +235,13 @@ class Database:
         return jobs
 
     def _serve(self, writer: Engine, jobs: Sequence[_Job | _Vacuum]) -> None:
-        together = [job for job in jobs if isinstance(job, _Job)]
-        if together:
-            self._write(writer, together)
+        writes = [job for job in jobs if isinstance(job, _Job)]
+        # What met another process once will again, and the others would wait for it.
+        alone = [job for job in writes if job.conflict_count]
+        together = [job for job in writes if not job.conflict_count]
+        for group in (together, *([job] for job in alone)):
+            if group:
+                self._write(writer, group)
         for job in jobs:
             if isinstance(job, _Vacuum):
                 self._vacuum(writer, job)
@@ -232,40 +249,44 @@ class Database:
     def _write(self, writer: Engine, jobs: Sequence[_Job]) -> None:
         try:
             results = self._commit(writer, jobs)
-        except TransientError as error:
-            self._lose(jobs, error)
         except Exception as error:  # noqa: BLE001 - it is the caller's, and raised there
-            if len(jobs) == 1:
-                jobs[0].result.set_exception(error)
-                return
-            for job in jobs:  # Only the guilty one shall fail.
-                self._write(writer, [job])
+            self._failed(writer, jobs, error)
         else:
             self._reached()
             for job, result in zip(jobs, results, strict=True):
                 job.result.set_result(result)
 
     def _commit(self, writer: Engine, jobs: Sequence[_Job]) -> list[Any]:
-        """Do the work in one transaction; do it again where that alone may mend it."""
-        for count in range(1, _MOST_CONFLICTS + 1):
+        """Do the work in one transaction."""
+        for is_second in (False, True):
             try:
                 with writer.begin() as connection:
                     return [job.work(connection) for job in jobs]
             except DBAPIError as error:
-                is_conflict = self._place.is_conflict(error)
-                if is_conflict and len(jobs) > 1:
-                    raise
                 # A connection that broke while it rested says nothing about the database now.
-                is_stale = count == 1 and error.connection_invalidated
-                if (is_conflict or is_stale) and count < _MOST_CONFLICTS:
+                if error.connection_invalidated and not is_second:
                     continue
-                # A connection opened while the disk was read only would stay so.
-                writer.dispose()
-                if is_conflict:
-                    raise TransientError("another process was in the way") from error
+                if not self._place.is_conflict(error):
+                    # A connection opened while the disk was read only would stay so.
+                    writer.dispose()
                 with self._mapped():
                     raise
         raise AssertionError("unreachable")
+
+    def _failed(self, writer: Engine, jobs: Sequence[_Job], error: Exception) -> None:
+        is_conflict = isinstance(error, _InTheWay)
+        if isinstance(error, TransientError) and not is_conflict:
+            self._lost(error)
+            _fail(jobs, error)
+        elif len(jobs) > 1:
+            for job in jobs:  # Only the guilty one shall fail.
+                self._write(writer, [job])
+        elif is_conflict and jobs[0].conflict_count < _MOST_CONFLICTS - 1:
+            jobs[0].conflict_count += 1
+            with self._news:  # The rest goes first, so that it does not wait as often.
+                self._waiting.append(jobs[0])
+        else:
+            jobs[0].result.set_exception(error)
 
     def _vacuum(self, writer: Engine, job: _Vacuum) -> None:
         try:
@@ -276,15 +297,10 @@ class Database:
         else:
             job.result.set_result(None)
 
-    def _lose(self, jobs: Sequence[_Job], error: TransientError) -> None:
+    def _lost(self, error: TransientError) -> None:
         if self._is_reachable:
             _log.warning("database not reachable", extra={"error": str(error)})
         self._is_reachable = False
-        for job in jobs:
-            # Each caller raises an error of its own: a traceback belongs to one thread.
-            lost = TransientError(str(error))
-            lost.__cause__ = error.__cause__
-            job.result.set_exception(lost)
 
     def _reached(self) -> None:
         if not self._is_reachable:
@@ -297,9 +313,19 @@ class Database:
         try:
             yield
         except DBAPIError as error:
+            if self._place.is_conflict(error):
+                raise _InTheWay from error
             if not self._place.is_trouble(error):
                 raise
             words = str(error.orig).partition("\n")[0]
             raise TransientError(f"the database cannot be reached: {words}") from error
         except PoolTimeout as error:
             raise TransientError("the database is too busy to be read") from error
+
+
+def _fail(jobs: Sequence[_Job], error: TransientError) -> None:
+    for job in jobs:
+        # Each caller raises an error of its own: a traceback belongs to one thread.
+        own = TransientError(str(error))
+        own.__cause__ = error.__cause__
+        job.result.set_exception(own)

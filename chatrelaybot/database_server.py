@@ -11,14 +11,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from chatrelaybot.errors import ConfigurationError
+from chatrelaybot.schema import questions
 
 #: How long a read waits for a free connection; seconds.
 _POOL_SECONDS = 2.0
 #: An instance that is paused within a transaction holds up the others for so long at most. A
-#: statement waits less for a lock than that, so that the rest of its instance's work goes on.
+#: statement waits less for a lock than that, so that the rest of its instance's work goes on; all
+#: its tries together wait longer, so that it need not fail.
 #: https://www.postgresql.org/docs/current/runtime-config-client.html
 _SESSION = {
-    "idle_in_transaction_session_timeout": "5s",
+    "idle_in_transaction_session_timeout": "3s",
     "lock_timeout": "1s",
     "statement_timeout": "30s",
     # Statistics of a queue are always late. Without this a plan from when it was empty reads all
@@ -35,6 +37,12 @@ _CONNECTION = {
     "keepalives_count": 2,
     "application_name": "chatrelaybot",
 }
+#: An upgrade may write whole tables anew, and begins with the import of Alembic.
+_UPGRADE = {
+    "idle_in_transaction_session_timeout": "30s",
+    "lock_timeout": "60s",
+    "statement_timeout": "0",
+}
 #: Whoever holds this lock brings the tables up to date.
 _UPGRADE_LOCK = 0x63726270
 
@@ -44,7 +52,8 @@ _CONFLICTS = frozenset({"23505", "40001", "40P01", "55P03"})
 #: Classes: connection, resources, operator's intervention, system; read-only while it fails over.
 _TROUBLE_CLASSES = ("08", "53", "57", "58")
 _TROUBLE = frozenset({"25006", "25P03", "XX000"})
-#: What libpq says, which has no code, when the server does not let us in.
+#: What libpq says, which has no code, when the server does not let us in; and what the server
+#: says of tables that are to be created.
 _REFUSALS = {
     "password authentication failed": ("the server refuses the password", "correct it"),
     "no password supplied": ("the server wants a password", "put one into the URL"),
@@ -56,11 +65,20 @@ _REFUSALS = {
         "the server does not let this machine in",
         "allow it in pg_hba.conf",
     ),
+    "permission denied for database": (
+        "its user may not connect to it",
+        "grant CONNECT on the database",
+    ),
+    "no schema has been selected": (
+        "it has no schema to create tables in",
+        "create one, or correct its search_path",
+    ),
     "permission denied": (
         "its user may not create tables there",
         "grant CREATE on the schema, or let its owner start first",
     ),
 }
+_REFUSAL_CODES = frozenset({None, "3F000", "42501"})
 
 
 class PostgresServer:
@@ -84,7 +102,8 @@ class PostgresServer:
         self._url = url.set(drivername="postgresql+psycopg")
 
     def __repr__(self) -> str:
-        return f"PostgresServer({self._url.render_as_string()})"
+        url = self._url  # A password may be in its query as well.
+        return f"PostgresServer({url.host or url.query.get('host')}/{url.database})"
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -97,18 +116,27 @@ class PostgresServer:
 
     def readers(self, size: int) -> Engine:
         """Make an engine of up to `size` connections, to read with."""
-        return self._engine(size=size)
+        # Who reads is not called again, so a connection that broke while it rested must not be met.
+        return self._engine(size=size, pool_pre_ping=True)
 
     def lock(self, connection: Connection) -> None:
         """Wait until no other instance brings the tables up to date."""
-        connection.execute(text("SET LOCAL lock_timeout = '60s'"))
+        for name, value in _UPGRADE.items():
+            connection.execute(text(f"SET LOCAL {name} = '{value}'"))
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})"))
 
     def vacuum(self, engine: Engine) -> None:
-        """Let PostgreSQL overwrite what was deleted, and look at how much there is."""
+        """Let PostgreSQL use the room of what was deleted again, and look at how much there is.
+
+        It does not look at texts: from some of them it would keep samples, in `pg_statistic`.
+        Bytes of deleted ones stay in unused room of its files, and in its log, until others come
+        to stand there. A table that is locked is being cleaned by another instance or the server.
+        """
+        looked_at = ", ".join(column.name for column in questions.columns if column.name != "text")
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            for table in ("questions", "reply_parts", "strays", "instances"):
-                connection.execute(text(f"VACUUM (ANALYZE) {table}"))
+            connection.execute(text(f"VACUUM (ANALYZE, SKIP_LOCKED) questions ({looked_at})"))
+            for table in ("reply_parts", "strays", "instances"):
+                connection.execute(text(f"VACUUM (ANALYZE, SKIP_LOCKED) {table}"))
 
     def is_trouble(self, error: DBAPIError) -> bool:
         """Tell whether the database cannot be reached, as against a statement that is wrong."""
@@ -123,18 +151,22 @@ class PostgresServer:
 
     def unusable(self, error: DBAPIError) -> ConfigurationError | None:
         """Return what a person must mend before the server lets us in."""
+        if _code(error) not in _REFUSAL_CODES:
+            return None
         words = str(error.orig)
         found = (refusal for sign, refusal in _REFUSALS.items() if sign in words)
         problem, mend = next(found, (None, ""))
         return ConfigurationError("DATABASE_URL", problem, mend) if problem else None
 
-    def _engine(self, *, size: int) -> Engine:
-        options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+    def _engine(self, *, size: int, pool_pre_ping: bool = False) -> Engine:
+        given = self._url.normalized_query.get("options", ())
+        options = [*given, *(f"-c {name}={value}" for name, value in _SESSION.items())]
         return create_engine(
             self._url,
-            connect_args={**_CONNECTION, "options": options},
+            connect_args={**_CONNECTION, "options": " ".join(options)},
             hide_parameters=True,
             pool_size=size,
+            pool_pre_ping=pool_pre_ping,
             max_overflow=0,
             pool_timeout=_POOL_SECONDS,
         )

@@ -23,7 +23,7 @@ from chatrelaybot.errors import RateLimited
 from chatrelaybot.pacing import Pacing
 from chatrelaybot.render import Message
 from chatrelaybot.sender import Sender
-from chatrelaybot.shared_budget import SharedBudget, Standing
+from chatrelaybot.shared_budget import Grant, SharedBudget
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class _Done:
     draft: Draft
     call: Call
     result: object  #: what the sender returned, or the error that it raised
-    standing: Standing  #: of the shared budget; with a wait, the call was not made
+    grant: Grant  #: of the shared budget; with a wait, the call was not made
 
 
 class Editor:
@@ -133,9 +133,9 @@ class Editor:
         now = self._clock()
         if isinstance(news, _Done):
             news.draft.due_at = now
-            self._pacing.returned(news.draft, news.call, news.standing, now)
-            if news.standing.wait > 0.0:
-                news.draft.put_off(until=now + news.standing.wait)
+            self._pacing.returned(news.draft, news.call, news.grant, now)
+            if news.grant.wait > 0.0:
+                news.draft.put_off(until=now + news.grant.wait)
                 return
             outcome = self._conclusions.draw(news.draft, news.call, news.result, now)
             if outcome is not None:
@@ -233,18 +233,18 @@ class Editor:
     def _send(self, draft: Draft, call: Call, spare: float) -> None:
         """Make the call, if the other instances leave room for it; runs on a sender's thread."""
         result: object = None
-        standing = Standing()
+        grant = Grant()
         try:
             if self._shared is not None and call.method is not None:
                 channel = draft.delivery.question.channel
-                standing = self._shared.take(call.method, channel, spare=spare)
-            if not standing.wait:
+                grant = self._shared.take(call.method, channel, spare=spare)
+            if not grant.wait:
                 result = self._sender.make(draft.delivery, call, is_plain=draft.is_plain)
         except Exception as error:  # noqa: BLE001 - the top of a thread; the editor decides
             result = error
         if self._shared is not None and call.method and isinstance(result, RateLimited):
             self._shared.refused(call.method, retry_after=result.retry_after or 0.0)
-        self._news.put(_Done(draft, call, result, standing))
+        self._news.put(_Done(draft, call, result, grant))
 
     def _settle(self, draft: Draft, outcome: Outcome) -> None:
         self._pacing.forget(draft)

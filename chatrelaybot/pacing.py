@@ -13,7 +13,7 @@ from collections import Counter
 
 from chatrelaybot.budget import Method, WorkspaceBudget
 from chatrelaybot.draft import Call, Draft, Urgency
-from chatrelaybot.shared_budget import Standing
+from chatrelaybot.shared_budget import Grant
 from chatrelaybot.spread import Spread
 
 #: A final is posted in place of an edit if that brings it forward by this much; seconds.
@@ -78,18 +78,18 @@ class Pacing:
         self._spread.took(now)
         return len(self._owing)
 
-    def returned(self, draft: Draft, call: Call, standing: Standing, now: float) -> None:
+    def returned(self, draft: Draft, call: Call, grant: Grant, now: float) -> None:
         """Note that a call is over, or was not made, and how the shared budget stands."""
         if call.method is None:
             return
         channel = draft.delivery.question.channel
         self._budget.returned(call.method, now)
-        if standing.wait > 0.0:
+        if grant.wait > 0.0:
             self._budget.give_back(call.method, channel, now)
-        if standing.buckets:
-            self._budget.adopt(call.method, channel, standing.buckets, now)
-        elif standing.part < 1.0:
-            self._budget.share(standing.part, now)
+        if grant.buckets:
+            self._budget.adopt(call.method, channel, grant.buckets, now)
+        elif grant.part < 1.0:
+            self._budget.share(grant.part, now)
 
     def show_if_room(self, draft: Draft, now: float) -> None:
         """End the deferring of a reply whose last words an edit will show no later than a post."""

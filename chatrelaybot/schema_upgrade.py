@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, inspect, text
 
-from chatrelaybot.errors import ConfigurationError
+from chatrelaybot.errors import ConfigurationError, TransientError
 
 #: The newest step in `migrations/versions`.
 HEAD = "0002"
@@ -22,6 +22,26 @@ def prepare(connection: Connection) -> None:
     # Alembic is imported only where there is something to do: it takes as long as a whole start.
     if _revision(connection) != HEAD:
         _upgrade(connection)
+
+
+def check(connection: Connection) -> None:
+    """See that the tables are the ones that this program knows; change nothing.
+
+    Raises:
+        ConfigurationError: They are of an earlier or a later version.
+        TransientError: There are none.
+    """
+    revision = _revision(connection)
+    if revision == HEAD:
+        return
+    if revision is None and not inspect(connection).has_table(_OLD_TABLE):
+        raise TransientError("there is no inbox yet: the database has no tables of one")
+    raise ConfigurationError(
+        "DATABASE_URL",
+        f"the database is at version {revision or _OLD_REVISION}, this program knows {HEAD}",
+        "use the ChatRelayBot that runs with it, or start this one's daemon, which brings "
+        "older tables up to date",
+    )
 
 
 def _revision(connection: Connection) -> str | None:

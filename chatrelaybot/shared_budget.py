@@ -46,7 +46,7 @@ _FORGET_RESTED = delete(budgets).where(
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Grant:
     """How the shared budget stands after it was asked for a call."""
 
     wait: float = 0.0  #: seconds until the call may be asked for again; 0.0: it may be made
@@ -70,7 +70,7 @@ class SharedBudget:
         #: Written by whoever counts the instances.
         self.instance_count = 1
 
-    def take(self, method: Method, channel: str, *, spare: float) -> Standing:
+    def take(self, method: Method, channel: str, *, spare: float) -> Grant:
         """Count a call, if `spare` calls are left for others then; else tell how long to wait."""
         keys = [f"{self._team_id} {method.value}"]
         if method is Method.POST:
@@ -83,7 +83,7 @@ class SharedBudget:
                 )
         except TransientError as error:
             _log.warning("budget not shared", extra={"error": str(error)})
-        return Standing(part=1.0 / self.instance_count)
+        return Grant(part=1.0 / self.instance_count)
 
     def refused(self, method: Method, *, retry_after: float) -> None:
         """Let all instances obey a Retry-After (seconds)."""
@@ -110,7 +110,7 @@ class SharedBudget:
 
     def _take(
         self, connection: Connection, method: Method, keys: Sequence[str], spare: float
-    ) -> Standing:
+    ) -> Grant:
         now, locked = self._lock(connection, method, keys)
         whole, *of_channel = locked
         waits = [whole.wait(now, spare=spare + _OVERTAKING)]
@@ -120,7 +120,7 @@ class SharedBudget:
             for budget in locked:
                 budget.take(now)
             _store(connection, keys, locked)
-        return Standing(wait, tuple(budget.bucket for budget in locked))
+        return Grant(wait, tuple(budget.bucket for budget in locked))
 
     def _lock(
         self, connection: Connection, method: Method, keys: Sequence[str]

@@ -217,16 +217,14 @@ COUNTS = select(_count(State.READY), _count(State.LEASED), _dead.scalar_subquery
 
 NEXT_READY_IN = select(func.min(_q.ready_at) - NOW).where(in_state(State.READY), _q.has_turn)
 
-_old = (
-    select(_q.id)
-    .where(
-        _q.state.in_([State.DONE.value, State.DEAD.value]),
-        _q.finished_at.is_not(None),
-        _q.finished_at < NOW - bindparam("seconds", type_=Float),
-    )
-    .limit(bindparam("most"))
+_is_old = (
+    _q.state.in_([State.DONE.value, State.DEAD.value]),
+    _q.finished_at.is_not(None),
+    _q.finished_at < NOW - bindparam("seconds", type_=Float),
 )
-PURGE = delete(questions).where(_q.id.in_(_old))
+_old = select(_q.id).where(*_is_old).limit(bindparam("most"))
+#: Said twice: with PostgreSQL a question may be made ready again between the look and the deed.
+PURGE = delete(questions).where(_q.id.in_(_old), *_is_old)
 
 
 class Inserts:

@@ -52,7 +52,7 @@ def test_help_names_the_commands(tmp_path: Path) -> None:
     result = run(["--help"], tmp_path)
 
     assert result.code == 0
-    for command in ("run", "playground", "backend"):
+    for command in ("run", "playground", "backend", "inbox"):
         assert re.search(rf"^ +{command}\b", result.out, re.MULTILINE)
 
 

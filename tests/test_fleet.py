@@ -127,12 +127,12 @@ def test_a_retry_after_is_seen_by_all(pair: tuple[Instance, Instance]) -> None:
     one, two = pair
     one.shared.refused(Method.UPDATE, retry_after=30.0)
 
-    standing = two.shared.take(Method.UPDATE, "C1", spare=0.0)
-    assert 29.0 < standing.wait <= 30.0
+    grant = two.shared.take(Method.UPDATE, "C1", spare=0.0)
+    assert 29.0 < grant.wait <= 30.0
     elapse(one.database, 30.5)
-    standing = two.shared.take(Method.UPDATE, "C1", spare=0.0)
-    assert standing.wait == 0.0
-    (bucket,) = standing.buckets
+    grant = two.shared.take(Method.UPDATE, "C1", spare=0.0)
+    assert grant.wait == 0.0
+    (bucket,) = grant.buckets
     assert bucket.rate < EDITS / 60.0
 
 
@@ -140,11 +140,11 @@ def test_what_others_took_is_learned_from_the_answer(pair: tuple[Instance, Insta
     one, two = pair
     for _ in range(15):
         one.shared.take(Method.UPDATE, "C1", spare=0.0)
-    standing = two.shared.take(Method.UPDATE, "C1", spare=0.0)
+    grant = two.shared.take(Method.UPDATE, "C1", spare=0.0)
 
     now = 100.0
     assert two.budget.wait(Method.UPDATE, "C1", now, ahead=10) == 0.0
-    two.budget.adopt(Method.UPDATE, "C1", standing.buckets, now)
+    two.budget.adopt(Method.UPDATE, "C1", grant.buckets, now)
     assert two.budget.wait(Method.UPDATE, "C1", now) == 0.0
     assert two.budget.wait(Method.UPDATE, "C1", now, ahead=10) > 1.0
 
@@ -154,9 +154,9 @@ def test_without_the_database_each_keeps_to_its_part(pair: tuple[Instance, Insta
     one.shared.instance_count = 2
     one.database.close()
 
-    standing = one.shared.take(Method.UPDATE, "C1", spare=0.0)
+    grant = one.shared.take(Method.UPDATE, "C1", spare=0.0)
 
-    assert (standing.wait, standing.buckets, standing.part) == (0.0, (), 0.5)
+    assert (grant.wait, grant.buckets, grant.part) == (0.0, (), 0.5)
     one.shared.refused(Method.UPDATE, retry_after=5.0)
 
 

@@ -128,7 +128,7 @@ def test_a_post_that_came_after_the_lease_is_deleted(
 
 
 def test_a_stray_waits_until_its_question_is_settled(
-    workspace: Workspace, desks: tuple[Desk, Desk]
+    desks: tuple[Desk, Desk],
 ) -> None:
     paused, successor = desks
     delivery = paused.lease()
@@ -146,7 +146,7 @@ def test_a_stray_waits_until_its_question_is_settled(
 
 
 def test_a_stray_that_nobody_can_put_right_is_told_to_the_operator_in_the_end(
-    workspace: Workspace, desks: tuple[Desk, Desk], caplog: pytest.LogCaptureFixture
+    desks: tuple[Desk, Desk], caplog: pytest.LogCaptureFixture
 ) -> None:
     paused, successor = desks
     delivery = paused.lease()
