@@ -172,11 +172,15 @@ class Database:
         return result
 
     def vacuum(self) -> None:
-        """Clear away what deleted texts have left in the files; nothing is written meanwhile.
+        """Clear away what deleted texts have left; in a file, nothing is written meanwhile.
 
         Raises:
             TransientError: The database cannot be reached, or is closed.
         """
+        readers = self._readers
+        if self._place.is_shared and readers is not None:
+            with self._mapped():
+                return self._place.vacuum(readers)
         job = _Vacuum()
         self._put(job)
         job.result.result()

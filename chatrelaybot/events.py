@@ -96,6 +96,11 @@ def parse(envelope: Mapping[str, Any], reading: Reading) -> Question | Control |
     return _question(payload, event, reading)
 
 
+def is_mention(message: Mapping[str, Any], reading: Reading) -> bool:
+    """Tell whether a message mentions us."""
+    return re.search(_mention(reading), str(message.get("text"))) is not None
+
+
 def _is_addressed(event: Mapping[str, Any], reading: Reading) -> bool:
     if not all(isinstance(event.get(key), str) for key in ("channel", "ts", "user")):
         return False
@@ -114,8 +119,7 @@ def _is_addressed(event: Mapping[str, Any], reading: Reading) -> bool:
     # https://docs.slack.dev/reference/events/app_mention
     if event.get("channel_type") == "im":
         return True
-    is_group = event.get("channel_type") == "mpim"
-    return is_group and re.search(_mention(reading), str(event.get("text"))) is not None
+    return event.get("channel_type") == "mpim" and is_mention(event, reading)
 
 
 def _question(

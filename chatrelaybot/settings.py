@@ -189,6 +189,14 @@ class Settings(BaseSettings):
     drain_seconds: Seconds = Field(
         default=50.0, le=3600, description="how long a stop waits for running answers, in seconds"
     )
+    catch_up_minutes: float = Field(
+        default=30.0,
+        ge=0,
+        le=1440,
+        allow_inf_nan=False,
+        description="how far back to look for questions that came while no link was up, "
+        "in minutes; 0: not at all",
+    )
     retention_hours: float = Field(
         default=24.0,
         gt=0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,14 @@ class FoundPart:
 
     part: int
     ts: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A piece of a conversation, its messages as Slack has them."""
+
+    messages: Sequence[Mapping[str, Any]]
+    cursor: str | None  #: where the next page begins; None: there is none
 
 
 class Slack:
@@ -148,22 +156,35 @@ class Slack:
         ]
         return sorted(found, key=lambda part: part.ts)
 
-    def _messages(
-        self, channel: str, thread_ts: str | None, *, oldest: str
-    ) -> Iterator[Mapping[str, Any]]:
+    def said_since(
+        self, channel: str, thread_ts: str | None, *, oldest: str, cursor: str | None = None
+    ) -> Page:
+        """Read a page of what was said after `oldest`, in a thread or in a channel outside threads.
+
+        Slack begins a channel with its newest message, and shows a thread's root however old it is:
+        https://docs.slack.dev/reference/methods/conversations.replies
+        """
         method = "conversations.replies" if thread_ts else "conversations.history"
         params: dict[str, Any] = {"channel": channel, "oldest": oldest, "limit": _PAGE_SIZE}
         params["include_all_metadata"] = True
         if thread_ts:
             params["ts"] = thread_ts
-        for _ in range(_PAGE_LIMIT):
-            answer = self._call(method, params=params)
-            yield from answer.get("messages") or ()
-            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
-            if not cursor:
-                return
+        if cursor:
             params["cursor"] = cursor
-        _log.warning("gave up searching a long conversation", extra={"slack.method": method})
+        answer = self._call(method, params=params)
+        next_cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+        return Page(answer.get("messages") or (), next_cursor or None)
+
+    def _messages(
+        self, channel: str, thread_ts: str | None, *, oldest: str
+    ) -> Iterator[Mapping[str, Any]]:
+        cursor = None
+        for _ in range(_PAGE_LIMIT):
+            page = self.said_since(channel, thread_ts, oldest=oldest, cursor=cursor)
+            yield from page.messages
+            if (cursor := page.cursor) is None:
+                return
+        _log.warning("gave up searching a long conversation", extra={"channel": channel})
 
     def _call(
         self,

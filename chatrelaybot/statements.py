@@ -165,9 +165,14 @@ RETRY = _given_back(*_held, ready_at=NOW + bindparam("after", type_=Float)).retu
 RELEASE = _given_back(*_held, ready_at=0.0, attempt=_q.attempt - 1).returning(_q.id)
 #: A crash is not a failed try, so it is counted for itself.
 _lost = {"ready_at": 0.0, "attempt": _q.attempt - 1, "crash_count": _q.crash_count + 1}
-TAKE_BACK = _given_back(in_state(State.LEASED), _q.lease_until < NOW, **_lost).returning(
-    _q.conversation
+#: What another transaction has locked is left for the next time: our own leases shall not wait.
+_overdue = (
+    select(_q.id)
+    .where(in_state(State.LEASED), _q.lease_until < NOW)
+    .with_for_update(skip_locked=True)
+    .cte("overdue")
 )
+TAKE_BACK = _given_back(_q.id.in_(select(_overdue.c.id)), **_lost).returning(_q.conversation)
 #: Whatever their leases say: whoever held them is dead.
 TAKE_ALL_BACK = _given_back(in_state(State.LEASED), **_lost).returning(_q.conversation)
 

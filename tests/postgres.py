@@ -6,6 +6,7 @@ import itertools
 import shutil
 import signal
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, Self
@@ -50,6 +51,12 @@ class PostgresServer:
         if process is not None and process.is_running():
             process.send_signal(how)
             process.wait(30)
+
+    def start_later(self, seconds: float) -> None:
+        """Start in some time, while the caller does something else."""
+        timer = threading.Timer(seconds, self.start)
+        timer.daemon = True
+        timer.start()
 
     def create_database(self) -> str:
         """Create an empty database, and return its URL as the bot takes it."""

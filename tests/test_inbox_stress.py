@@ -5,13 +5,12 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,20 +23,24 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
-from sqlalchemy import Engine, Pool, event
+from sqlalchemy import Engine, Pool, delete, event
 
 from chatrelaybot.database import Database
 from chatrelaybot.delivery import Counts, Delivery, Enqueued, Lease
 from chatrelaybot.errors import ConfigurationError, LeaseLost
 from chatrelaybot.events import Question
 from chatrelaybot.inbox import Inbox
+from chatrelaybot.schema import questions
 from tests.elapsing import elapse
 
 #: Longer than any wait here should take; seconds.
 DEADLINE = 30.0
-LEASE = 15.0
-RETENTION = 36.0
+#: The model's times are multiples of this, so that the time which really passes is nothing.
+STEP = 10.0
+LEASE = 15 * STEP
+RETENTION = 36 * STEP
 LIMIT = 4
 
 #: Enqueues one question after the other, and prints the id of each when it is stored.
@@ -60,6 +63,14 @@ for n in itertools.count():
 @pytest.fixture(name="file")
 def _file(tmp_path: Path) -> Path:
     return tmp_path / "inbox.db"
+
+
+@pytest.fixture(name="url", params=["sqlite", "postgres"])
+def _url(request: pytest.FixtureRequest, file: Path) -> str:
+    if request.param == "postgres":
+        url: str = request.getfixturevalue("postgres").create_database()
+        return url
+    return f"sqlite:///{file}"
 
 
 @pytest.fixture(name="database")
@@ -103,17 +114,21 @@ class Known:
 
 
 class InboxModel(RuleBasedStateMachine):
-    """The rules of the queue in plain Python, beside the real one on a real file."""
+    """The rules of the queue in plain Python, beside the real one in a real database."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__()
-        self.directory = tempfile.TemporaryDirectory()
-        self.now = 1000.0
+        self.url = url
+        self.now = 1000.0 * STEP
         self.known: dict[str, Known] = {}
 
     @initialize()
+    def begin(self) -> None:
+        self.open()
+        self.database.write(lambda connection: connection.execute(delete(questions)))
+
     def open(self) -> None:
-        self.database = Database(url=f"sqlite:///{self.directory.name}/inbox.db")
+        self.database = Database(url=self.url)
         self.database.open()
         self.inbox = Inbox(
             database=self.database,
@@ -125,7 +140,6 @@ class InboxModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.database.close()
-        self.directory.cleanup()
 
     def of(self, state: str) -> list[Known]:
         return [known for known in self.known.values() if known.state == state]
@@ -154,10 +168,10 @@ class InboxModel(RuleBasedStateMachine):
         )
     )
     def enqueue(self, batch: list[tuple[int, int, int]]) -> None:
-        questions = [question(number, thread, f"Ev{n}") for number, thread, n in batch]
+        asked_ones = [question(number, thread, f"Ev{n}") for number, thread, n in batch]
         events = {known.question.event_id for known in self.known.values()}
         expected, new = [], []
-        for asked in questions:
+        for asked in asked_ones:
             is_known = asked.id in self.known or asked.event_id in events
             expected.append(Enqueued.DUPLICATE if is_known else Enqueued.NEW)
             if not is_known:
@@ -169,7 +183,7 @@ class InboxModel(RuleBasedStateMachine):
             expected[index] = Enqueued.REFUSED
             self.known[key].is_refused = True
 
-        assert self.inbox.enqueue([(asked, "00-trace") for asked in questions]) == expected
+        assert self.inbox.enqueue([(asked, "00-trace") for asked in asked_ones]) == expected
 
     @rule(limit=st.integers(1, 4))
     def lease(self, limit: int) -> None:
@@ -202,8 +216,8 @@ class InboxModel(RuleBasedStateMachine):
     @rule(data=st.data(), after=st.integers(0, 5))
     def retry(self, data: st.DataObject, after: int) -> None:
         known, delivery = self.some_leased(data)
-        self.inbox.retry(delivery, after=float(after))
-        known.state, known.ready_at = "ready", self.now + after
+        self.inbox.retry(delivery, after=after * STEP)
+        known.state, known.ready_at = "ready", self.now + after * STEP
         known.stale.append(delivery)
 
     @precondition(lambda self: self.of("leased"))
@@ -222,10 +236,10 @@ class InboxModel(RuleBasedStateMachine):
         with pytest.raises(LeaseLost):
             self.inbox.finish(data.draw(st.sampled_from(stale)), outcome="delivered")
 
-    @rule(seconds=st.integers(1, 30))
-    def wait(self, seconds: int) -> None:
-        self.now += seconds
-        elapse(self.database, seconds)
+    @rule(steps=st.integers(1, 30))
+    def wait(self, steps: int) -> None:
+        self.now += steps * STEP
+        elapse(self.database, steps * STEP)
 
     @rule(data=st.data())
     def extend(self, data: st.DataObject) -> None:
@@ -249,7 +263,12 @@ class InboxModel(RuleBasedStateMachine):
         self.database.close()
         self.open()
 
-        assert self.inbox.recover() == len(running)
+        if self.database.is_shared:
+            assert self.inbox.recover() == 0
+            self.wait(int(LEASE / STEP))
+            self.inbox.extend([])
+        else:
+            assert self.inbox.recover() == len(running)
 
         for known in running:
             self.take_back(known)
@@ -282,35 +301,59 @@ class InboxModel(RuleBasedStateMachine):
     @invariant()
     def next_time_agrees(self) -> None:
         waits = [max(0.0, known.ready_at - self.now) for known in self.next_ones()]
-        assert self.inbox.next_ready_in() == pytest.approx(min(waits, default=None), abs=0.9)
+        assert self.inbox.next_ready_in() == pytest.approx(min(waits, default=None), abs=0.9 * STEP)
 
 
-TestInboxModel = InboxModel.TestCase
-TestInboxModel.settings = settings(
-    max_examples=25,
+MODEL_SETTINGS = settings(
     stateful_step_count=35,
     deadline=None,
     derandomize=True,
     database=None,
-    phases=[Phase.generate],  # Shrinking a failure takes minutes with a real file.
+    phases=[Phase.generate],  # Shrinking a failure takes minutes with a real database.
 )
 
 
-def test_many_threads_answer_every_question_once_and_in_order(database: Database) -> None:
-    inbox = Inbox(database=database, owner="test", retention_hours=1.0)
+def test_the_inbox_does_what_the_model_does(url: str) -> None:
+    class Model(InboxModel):
+        def __init__(self) -> None:
+            super().__init__(url)
+
+    examples = 25 if url.startswith("sqlite") else 12  # Each takes four times as long.
+    run_state_machine_as_test(Model, settings=settings(MODEL_SETTINGS, max_examples=examples))
+
+
+def test_many_threads_answer_every_question_once_and_in_order(url: str) -> None:
+    """Those of two instances, where there can be two."""
+    with ExitStack() as opened:
+        databases = [Database(url=url) for _ in range(1 if url.startswith("sqlite") else 2)]
+        for database in databases:
+            database.open()
+            opened.callback(database.close)
+        answer_all(
+            [
+                Inbox(database=database, owner=f"test {n}", retention_hours=1.0)
+                for n, database in enumerate(databases)
+            ]
+        )
+
+
+def answer_all(inboxes: list[Inbox]) -> None:
     threads, each = 7, 40
+    new: list[str] = []
     order: dict[str, list[str]] = defaultdict(list)
     busy: set[str] = set()
     clashes: list[str] = []
-    lock = threading.Lock()  # Guards the three above.
+    lock = threading.Lock()  # Guards the four above.
     all_done = threading.Event()
 
-    def enqueue(worker: int) -> None:
-        for n in range(worker, threads * each, 4):
+    def enqueue(inbox: Inbox, half: int) -> None:
+        for n in range(half, threads * each, 2):
             asked = question(n, n % threads)
-            inbox.enqueue([(asked, "00-trace"), (asked, "00-trace")])
+            results = inbox.enqueue([(asked, "00-trace"), (asked, "00-trace")])
+            with lock:
+                new.extend(asked.id for result in results if result is Enqueued.NEW)
 
-    def answer() -> None:
+    def answer(inbox: Inbox) -> None:
         while not all_done.is_set():
             for delivery in inbox.lease(2):
                 place = delivery.question.conversation
@@ -326,20 +369,22 @@ def test_many_threads_answer_every_question_once_and_in_order(database: Database
                 inbox.finish(delivery, outcome="delivered")
 
     with ThreadPoolExecutor(12) as pool:
-        enqueuers = [pool.submit(enqueue, worker) for worker in range(4)]
+        # Each question is enqueued at both instances, and about at the same time.
+        enqueuers = [pool.submit(enqueue, inboxes[n % len(inboxes)], n // 2) for n in range(4)]
         for future in enqueuers:
             future.result(DEADLINE)
-        answerers = [pool.submit(answer) for _ in range(8)]
+        answerers = [pool.submit(answer, inboxes[n % len(inboxes)]) for n in range(8)]
         is_complete = all_done.wait(DEADLINE)
         all_done.set()
         for future in answerers:
             future.result(DEADLINE)
 
     assert is_complete
+    assert len(new) == len(set(new)) == threads * each
     assert clashes == []
     assert all(answered == sorted(answered) for answered in order.values())
     assert [len(set(answered)) for answered in order.values()] == [each] * threads
-    assert inbox.counts() == Counts(waiting=0, running=0, dead=0)
+    assert inboxes[0].counts() == Counts(waiting=0, running=0, dead=0)
 
 
 def test_a_question_survives_a_kill_once_it_is_enqueued(file: Path) -> None:

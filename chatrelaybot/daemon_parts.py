@@ -1,0 +1,282 @@
+"""The composition root: builds the parts of the bot, starts them in order, stops them in reverse."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from chatrelaybot import catch_up, dialects, telemetry
+from chatrelaybot.backend import Backend
+from chatrelaybot.budget import WorkspaceBudget
+from chatrelaybot.catch_up import CatchUp
+from chatrelaybot.company import Company
+from chatrelaybot.daemon_loop import Loop
+from chatrelaybot.database import Database
+from chatrelaybot.editor import Editor, Habits
+from chatrelaybot.events import Identity, Reading
+from chatrelaybot.fleet import Fleet
+from chatrelaybot.inbox import Inbox
+from chatrelaybot.link import Links
+from chatrelaybot.listener import Listener
+from chatrelaybot.relay import Relay
+from chatrelaybot.render import message
+from chatrelaybot.seen_links import SeenLinks
+from chatrelaybot.sender import Sender
+from chatrelaybot.settings import Settings
+from chatrelaybot.shared_budget import SharedBudget
+from chatrelaybot.slack import Slack
+from chatrelaybot.upkeep import Upkeep
+from chatrelaybot.workers import Workers
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+#: Leases last this long and are extended three times within it; seconds.
+_LEASE_SECONDS = 15.0
+#: How often to look for questions that nobody woke us for, with other instances and without.
+_POLL_SECONDS = 0.5
+_QUIET_POLL_SECONDS = 5.0
+#: How often old keys are deleted; seconds. Vacuuming waits for a step of this loop.
+_UPKEEP_SECONDS = 600.0
+
+
+class Patience(Protocol):
+    """Calls for as long as it takes to reach the other side."""
+
+    def __call__(self, trouble: str, call: Callable[[], _T]) -> _T:
+        """Return what the call returns in the end; log `trouble` where it is put off."""
+
+
+class Parts:
+    """All parts of the bot. `start` and `close` belong to one thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        patiently: Patience,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """`failed` is told, on the thread of a loop, what has ended that loop."""
+        self._settings = settings
+        self._patiently = patiently
+        self._failed = failed
+        self._stack = ExitStack()
+        self._database: Database | None = None
+        self.workers: Workers | None = None
+        self.links: Links | None = None
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether the last write to the database went well; the heartbeat writes all the time."""
+        return self._database is not None and self._database.is_reachable
+
+    def close(self) -> None:
+        """Stop all parts in the reverse order of their start.
+
+        The link goes first, so that Slack sends new envelopes elsewhere or keeps them; what has
+        arrived is put into the inbox; then running answers get their time, and only then do the
+        parts go that they need.
+        """
+        self._stack.close()
+
+    def start(self) -> None:
+        """Build and start all parts; the link comes up in the background."""
+        settings = self._settings
+        database = Database(url=settings.database_url)
+        self._patiently("database not reachable", database.open)
+        self._stack.callback(database.close)
+        self._database = database
+        owner = _instance()
+        inbox = Inbox(
+            database=database,
+            owner=owner,
+            lease_seconds=_LEASE_SECONDS,
+            queue_limit=settings.queue_limit,
+            retention_hours=settings.retention_hours,
+            on_ready=self._wake_workers,
+        )
+        _recover(inbox)
+        slack = Slack(
+            bot_token=settings.slack_bot_token.get_secret_value(),
+            api_url=settings.slack_api_url,
+            pool_size=settings.workers,
+        )
+        self._stack.callback(slack.close)
+        identity = self._identify(slack)
+        budget = WorkspaceBudget(
+            edits_per_minute=settings.edits_per_minute,
+            posts_per_minute=settings.posts_per_minute,
+            now=time.monotonic(),
+        )
+        company: Company | None = None
+        if database.is_shared:
+            fleet = Fleet(database=database, owner=owner)
+            shared = SharedBudget(database=database, team_id=identity.team_id, budget=budget)
+            company = self._join(Company(fleet=fleet, shared=shared, slack=slack))
+        editor = self._start_editor(slack, inbox, budget, company)
+        self._start_upkeep(inbox, database, company)
+        self._start_workers(inbox, editor, company)
+        reading = Reading(
+            identity=identity, reply_in=settings.reply_in, channels=settings.slack_channel
+        )
+        links = self._start_listener(slack, inbox, reading)
+        seen_links = SeenLinks(database=database, team_id=identity.team_id)
+        self._start_catch_up(slack, inbox, seen_links, reading, links)
+        _log.info("started", extra={"bot": identity.user_id, "team": identity.team_id})
+
+    def _identify(self, slack: Slack) -> Identity:
+        identity = self._patiently("slack not reachable", slack.identify)
+        return replace(identity, user_id=self._settings.slack_bot_user_id or identity.user_id)
+
+    def _join(self, company: Company) -> Company:
+        self._stack.callback(company.leave)
+        self._loop("fleet", company.step, every=_LEASE_SECONDS / 3.0)
+        return company
+
+    def _start_editor(
+        self, slack: Slack, inbox: Inbox, budget: WorkspaceBudget, company: Company | None
+    ) -> Editor:
+        settings = self._settings
+        senders = ThreadPoolExecutor(settings.workers, thread_name_prefix="chatrelaybot-sender")
+        self._stack.callback(senders.shutdown)
+        editor = Editor(
+            sender=Sender(
+                slack=slack,
+                inbox=inbox,
+                reaction=settings.slack_busy_reaction or "",
+                note_stray=company.strays.note if company else None,
+            ),
+            senders=senders,
+            budget=budget,
+            shared=company.shared if company else None,
+            habits=Habits(
+                placeholder=message(settings.placeholder),
+                edit_seconds=settings.edit_seconds,
+                overflow_seconds=settings.overflow_seconds,
+                has_reaction=settings.slack_busy_reaction is not None,
+            ),
+            clock=time.monotonic,
+        )
+        self._loop("editor", editor.step, wake=editor.wake, afterwards=editor.let_go)
+        return editor
+
+    def _start_upkeep(self, inbox: Inbox, database: Database, company: Company | None) -> None:
+        upkeep = Upkeep(
+            inbox=inbox,
+            database=database,
+            shared=company.shared if company else None,
+            retention_hours=self._settings.retention_hours,
+        )
+        every = min(_UPKEEP_SECONDS, self._settings.retention_hours * 3600.0 / 4.0)
+        self._loop("upkeep", upkeep.step, every=every)
+
+    def _start_workers(self, inbox: Inbox, editor: Editor, company: Company | None) -> None:
+        settings = self._settings
+        backend = self._backend()
+        self._stack.callback(backend.close)
+        relay = Relay(
+            inbox=inbox,
+            backend=backend,
+            editor=editor,
+            answer_max_chars=settings.answer_max_chars,
+            keep=company.strays.keep if company else None,
+        )
+        workers = Workers(
+            inbox=inbox,
+            answer=relay.answer,
+            size=settings.workers,
+            # Others may enqueue, or give back, what nobody tells us of.
+            poll_seconds=_POLL_SECONDS if company else _QUIET_POLL_SECONDS,
+        )
+        self.workers = workers
+        self._loop("heartbeat", workers.beat, every=_LEASE_SECONDS / 3.0)
+        self._stack.callback(workers.drain, settings.drain_seconds)
+        self._loop("leaser", workers.step, wake=workers.wake)
+
+    def _start_listener(self, slack: Slack, inbox: Inbox, reading: Reading) -> Links:
+        app_token = self._settings.slack_app_token.get_secret_value()
+        links = Links(open_url=lambda: slack.open_link_url(app_token))
+        self.links = links
+        listener = Listener(
+            links=links,
+            inbox=inbox,
+            reading=reading,
+            new_traceparent=telemetry.new_traceparent,
+        )
+        self._loop("listener", listener.step, wake=links.wake)
+        self._loop("link", links.step, wake=links.wake)
+        self._stack.callback(links.close)
+        return links
+
+    def _start_catch_up(
+        self, slack: Slack, inbox: Inbox, seen_links: SeenLinks, reading: Reading, links: Links
+    ) -> None:
+        settings = self._settings
+        missed = CatchUp(
+            slack=slack,
+            inbox=inbox,
+            seen_links=seen_links,
+            reading=reading,
+            links=links,
+            minutes=settings.catch_up_minutes,
+            retention_hours=settings.retention_hours,
+            new_traceparent=telemetry.new_traceparent,
+        )
+        self._loop("catch-up", missed.step, every=catch_up.STEP_SECONDS)
+
+    def _backend(self) -> Backend:
+        settings = self._settings
+        dialect = dialects.dialect(
+            settings.backend_dialect,
+            model=settings.backend_model,
+            system_prompt=settings.backend_system_prompt,
+            separator=settings.backend_part_separator,
+        )
+        token = settings.backend_token
+        return Backend(
+            url=settings.backend_url,
+            dialect=dialect,
+            token=token.get_secret_value() if token else None,
+            headers=settings.backend_headers,
+            connect_seconds=settings.backend_connect_seconds,
+            idle_seconds=settings.backend_idle_seconds,
+            silence_seconds=settings.backend_silence_seconds,
+            pool_size=settings.workers,
+        )
+
+    def _wake_workers(self) -> None:
+        if self.workers is not None:
+            self.workers.wake()
+
+    def _loop(
+        self,
+        name: str,
+        step: Callable[[], object],
+        *,
+        wake: Callable[[], None] = lambda: None,
+        every: float = 0.0,
+        afterwards: Callable[[], object] | None = None,
+    ) -> None:
+        loop = Loop(name, step, failed=self._failed, wake=wake, every=every, afterwards=afterwards)
+        loop.start()
+        self._stack.callback(loop.stop)
+
+
+def _recover(inbox: Inbox) -> None:
+    recovered = inbox.recover()
+    if recovered:
+        _log.warning("took up questions of an earlier run", extra={"questions": recovered})
+
+
+def _instance() -> str:
+    """Return a name for this process that no other one has, nor ever had."""
+    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
