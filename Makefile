@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Most tests wait for most of their time, so several run at once.
 JOBS ?= 2
+# What `make chaos` does; the same seed, the same faults.
+SEED ?= 1
+QUESTIONS ?= 800
+ENGINE ?= sqlite
 
 # ruff does not read setup.cfg, so its settings are these flags.
 RUFF_STYLE := --line-length 100 --target-version py311
@@ -21,7 +25,7 @@ RUFF_RULES := --select A,ARG,B,BLE,C4,C90,DTZ,E,ERA,F,G,I,ISC,LOG,N,PERF,PGH,PIE
 # S311: jitter needs no cryptographic randomness. RUF001-RUF003: the project writes … and – on purpose.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test check format bench bench-quick clean
+.PHONY: help venv demo run test check format chaos bench bench-quick clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +52,9 @@ run: $(READY) ## the daemon, with the settings of the environment and .env
 
 test: $(READY) ## the whole test suite, with coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term --cov-fail-under=95
+
+chaos: $(READY) ## kill, freeze and cut off the bot, and count; SEED=n QUESTIONS=n ENGINE=sqlite or postgres
+	$(BIN)/python -m tests.chaos --seed $(SEED) --questions $(QUESTIONS) --engine $(ENGINE) $(ARGS)
 
 bench: $(READY) ## how near the daemon is to what Slack permits, into build/bench.json; ARGS="--only 1,9"
 	$(BIN)/python -m tests.bench --json build/bench.json $(ARGS)

@@ -8,6 +8,7 @@ up its own conversation and no other.
 from __future__ import annotations
 
 import math
+import random
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,10 @@ from chatrelaybot.events import Question
 
 #: Old questions deleted in one transaction, so that nobody waits long behind it.
 _PURGED_TOGETHER = 200
+#: After its n-th crash, from the second on, a question waits up to 2ⁿ seconds, up to so many. One
+#: of those that were in flight together may be the reason, and shall not be beside the others
+#: every time.
+_MOST_APART_SECONDS = 30.0
 
 
 class Inbox:
@@ -40,8 +45,12 @@ class Inbox:
         lease_seconds: float = 15.0,
         queue_limit: int = 10_000,
         on_ready: Callable[[], None] | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        """`on_ready` is called, by whoever calls us, when there may be something to lease."""
+        """`on_ready` is called, by whoever calls us, when there may be something to lease.
+
+        `chance()` is between 0 and 1.
+        """
         self._database = database
         self._inserts = statements.Inserts(database.insert)
         self._owner = owner
@@ -49,6 +58,7 @@ class Inbox:
         self._lease_seconds = lease_seconds
         self._queue_limit = queue_limit
         self._on_ready = on_ready or (lambda: None)
+        self._chance = chance
         self._has_missed_beat = False  #: the heartbeat's alone
 
     def enqueue(self, questions: Sequence[tuple[Question, str]]) -> list[Enqueued]:
@@ -85,7 +95,7 @@ class Inbox:
         kept, taken_back = self._database.write(
             lambda connection: (
                 self._extend(connection, [lease.id for lease in leases]),
-                takes_back and _take_back(connection, statements.TAKE_BACK),
+                takes_back and self._take_back(connection, statements.TAKE_BACK),
             )
         )
         self._has_missed_beat = False
@@ -146,7 +156,7 @@ class Inbox:
         if self._database.is_shared:
             return 0
         count = self._database.write(
-            lambda connection: _take_back(connection, statements.TAKE_ALL_BACK)
+            lambda connection: self._take_back(connection, statements.TAKE_ALL_BACK)
         )
         if count:
             self._on_ready()
@@ -234,6 +244,23 @@ class Inbox:
         values = {"keys": list(lease_ids), "seconds": self._lease_seconds}
         return set(connection.scalars(statements.EXTEND, values))
 
+    def _take_back(self, connection: Connection, statement: Executable) -> int:
+        """Make questions ready again whose leases are over."""
+        rows = connection.execute(statement).all()
+        suspects = [
+            {
+                "key": row.id,
+                "after": self._chance() * min(_MOST_APART_SECONDS, 2.0**row.crash_count),
+            }
+            for row in rows
+            if row.crash_count > 1
+        ]
+        if suspects:
+            connection.execute(statements.SET_APART, suspects)
+        for conversation in {row.conversation for row in rows}:
+            turns.pass_on(connection, conversation)
+        return len(rows)
+
     def _settle(
         self,
         statement: Executable,
@@ -271,14 +298,6 @@ class Inbox:
 
         if not self._database.write(work):
             raise LeaseLost
-
-
-def _take_back(connection: Connection, statement: Executable) -> int:
-    """Make questions ready again whose leases are over."""
-    conversations = connection.scalars(statement).all()
-    for conversation in conversations:
-        turns.pass_on(connection, conversation)
-    return len(conversations)
 
 
 def _parts(connection: Connection, keys: Sequence[str]) -> Mapping[str, list[PostedPart]]:

@@ -172,9 +172,16 @@ _overdue = (
     .with_for_update(skip_locked=True)
     .cte("overdue")
 )
-TAKE_BACK = _given_back(_q.id.in_(select(_overdue.c.id)), **_lost).returning(_q.conversation)
+_returned = (_q.id, _q.conversation, _q.crash_count)
+TAKE_BACK = _given_back(_q.id.in_(select(_overdue.c.id)), **_lost).returning(*_returned)
 #: Whatever their leases say: whoever held them is dead.
-TAKE_ALL_BACK = _given_back(in_state(State.LEASED), **_lost).returning(_q.conversation)
+TAKE_ALL_BACK = _given_back(in_state(State.LEASED), **_lost).returning(*_returned)
+#: Not at once with those that were in flight at the same crashes.
+SET_APART = (
+    update(questions)
+    .where(_q.id == bindparam("key"))
+    .values(ready_at=NOW + bindparam("after", type_=Float))
+)
 
 
 def _ended(state: State, **values: object) -> ReturningUpdate[tuple[str]]:

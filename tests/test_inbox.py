@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -517,6 +518,34 @@ def test_after_the_database_was_away_everybody_may_extend_before_anything_is_tak
     elapse(database, 16.0)
     inbox.extend([])
     assert leased(inbox) == [question(1)]
+
+
+def test_a_question_that_kills_is_soon_alone_in_flight_when_it_does(database: Database) -> None:
+    """Each of the others takes three seconds; a crash comes as soon as the killer is leased."""
+    chance = random.Random(4)
+    inbox = Inbox(database=database, owner="test", retention_hours=1.0, chance=chance.random)
+    killer, *others = (question(n, thread=f"{n}") for n in range(20))
+    put(inbox, killer, *others)
+    worst = crashes = 0
+    running: dict[Delivery, int] = {}
+    for second in range(600):
+        running |= {delivery: second for delivery in inbox.lease(20)}
+        if any(delivery.question == killer for delivery in running):
+            running.clear()
+            take_back(inbox, database)
+            crashes += 1
+        for delivery in [each for each, since in running.items() if second - since >= 3]:
+            worst = max(worst, delivery.crash_count)
+            inbox.finish(delivery, outcome="delivered")
+            del running[delivery]
+        inbox.extend([delivery.lease for delivery in running])
+        elapse(database, 1.0)
+        if crashes == 15:
+            break
+
+    assert crashes == 15
+    assert worst < 10
+    assert inbox.counts() == Counts(waiting=1, running=0, dead=0)
 
 
 # The messages of a reply.

@@ -133,6 +133,7 @@ class InboxModel(RuleBasedStateMachine):
         self.inbox = Inbox(
             database=self.database,
             owner="model",
+            chance=lambda: 0.0,
             lease_seconds=LEASE,
             queue_limit=LIMIT,
             retention_hours=RETENTION / 3600.0,

@@ -219,7 +219,7 @@ def test_a_question_that_was_in_flight_at_fifteen_crashes_is_given_up(
     question = Question("Ev1", workspace.team_id, channel, "U1", "poison", ts, ts)
     with closing(Database(url=f"sqlite:///{tmp_path}/inbox.sqlite3")) as database:
         database.open()
-        inbox = Inbox(database=database, owner="dying", retention_hours=1.0)
+        inbox = Inbox(database=database, owner="dying", retention_hours=1.0, chance=lambda: 0.0)
         inbox.enqueue([(question, "")])
         for _ in range(crashes):
             assert len(inbox.lease(1)) == 1
