@@ -17,10 +17,11 @@ _log = logging.getLogger(__name__)
 class Company:
     """Tells the others that we are here, counts them, and clears up what went astray."""
 
-    def __init__(self, *, fleet: Fleet, shared: SharedBudget, slack: Slack) -> None:
+    def __init__(self, *, fleet: Fleet, shared: SharedBudget, slack: Slack, reaction: str) -> None:
+        """`reaction` is the one that questions may have from us."""
         self._fleet = fleet
         self.shared = shared
-        self.strays = Strays(fleet=fleet, slack=slack, clock=time.monotonic)
+        self.strays = Strays(fleet=fleet, slack=slack, reaction=reaction, clock=time.monotonic)
 
     def step(self) -> None:
         """Do so once."""

@@ -121,7 +121,14 @@ class Parts:
         if database.is_shared:
             fleet = Fleet(database=database, owner=owner)
             shared = SharedBudget(database=database, team_id=identity.team_id, budget=budget)
-            company = self._join(Company(fleet=fleet, shared=shared, slack=slack))
+            company = self._join(
+                Company(
+                    fleet=fleet,
+                    shared=shared,
+                    slack=slack,
+                    reaction=settings.slack_busy_reaction or "",
+                )
+            )
         editor = self._start_editor(slack, inbox, budget, company)
         self._start_upkeep(inbox, database, company)
         self._start_workers(inbox, editor, company)

@@ -172,18 +172,27 @@ class Editor:
 
     def _leave(self, draft: Draft, now: float) -> float:
         """Settle a reply that is given back, unless it happens to be complete."""
+        if draft.has_said_farewell:
+            self._settle(draft, Outcome.LEFT)
+            return _IDLE_SECONDS
         call = draft.next_call()
-        is_complete = draft.rendering.is_closed and not draft.has_said_farewell
-        if not is_complete and self._pacing.last_wait(draft, Method.UPDATE, now) <= 0.0:
-            farewell = draft.farewell()
-            if farewell is not None:
-                return self._start(draft, farewell, now)
-        if is_complete and call is not None and call.method is Method.UNREACT:
+        if not draft.rendering.is_closed:
+            return self._bid_farewell(draft, now)
+        if call is not None and call.method is Method.UNREACT:
             # The last chance for it, but no reason to ask the question again.
             if not draft.failure_count and not self._pacing.wait(draft, call.method, now):
                 return self._start(draft, call, now)
             call = None
-        self._settle(draft, Outcome.DELIVERED if is_complete and not call else Outcome.LEFT)
+        self._settle(draft, Outcome.LEFT if call else Outcome.DELIVERED)
+        return _IDLE_SECONDS
+
+    def _bid_farewell(self, draft: Draft, now: float) -> float:
+        """Say on a reply that it goes on later, where that costs no waiting; settle it."""
+        if self._pacing.last_wait(draft, Method.UPDATE, now) <= 0.0:
+            farewell = draft.farewell()
+            if farewell is not None:
+                return self._start(draft, farewell, now)
+        self._settle(draft, Outcome.LEFT)
         return _IDLE_SECONDS
 
     def _write(self, draft: Draft, now: float) -> float:

@@ -24,6 +24,7 @@ _STRAYS = (
         questions.c.state,
         questions.c.owner,
         questions.c.channel,
+        questions.c.ts.label("question_ts"),
         reply_parts.c.part,
     )
     .outerjoin(questions, questions.c.id == strays.c.question_id)
@@ -42,7 +43,10 @@ _FORGET_STRAY = delete(strays).where(
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """A message in Slack that an instance wrote into after its lease had ended."""
+    """A message in Slack that an instance wrote into after its lease had ended.
+
+    Where `ts` is that of the question, it is our reaction to it.
+    """
 
     question_id: str
     ts: str
@@ -50,6 +54,7 @@ class Stray:
     channel: str | None  #: None: the question is purged
     owner: str | None  #: who is answering the question, or settled it
     is_settled: bool  #: nobody writes the reply any more
+    is_question: bool  #: it is the question itself, which has our reaction
     is_part: bool  #: it is a part of the reply, and may show an old text; else it is too many
 
 
@@ -103,6 +108,7 @@ class Fleet:
                 channel=row.channel,
                 owner=row.owner,
                 is_settled=row.state in (State.DONE, State.DEAD),
+                is_question=row.ts == row.question_ts,
                 is_part=row.part is not None,
             )
             for row in rows

@@ -63,8 +63,7 @@ class Sender:
             case Method.DELETE:
                 self._delete(delivery, call)
             case Method.REACT:
-                self._inbox.record_post(delivery, REACTION, question.ts)
-                self._slack.react(question.channel, question.ts, self._reaction)
+                self._react(delivery)
             case Method.UNREACT:
                 self._slack.unreact(question.channel, question.ts, self._reaction)
                 self._inbox.forget_post(delivery, REACTION, question.ts)
@@ -77,6 +76,19 @@ class Sender:
                 )
         return None
 
+    def _react(self, delivery: Delivery) -> None:
+        question = delivery.question
+        self._inbox.record_post(delivery, REACTION, question.ts)
+        _check(delivery)
+        try:
+            self._slack.react(question.channel, question.ts, self._reaction)
+        finally:
+            self._note_if_late(delivery, question.ts)
+
+    def _note_if_late(self, delivery: Delivery, ts: str) -> None:
+        if not delivery.lease.is_good:
+            self._note_stray(delivery.question.id, ts)
+
     def _edit(self, delivery: Delivery, call: Call, *, is_plain: bool) -> None:
         assert call.ts  # noqa: S101 - the draft never asks otherwise
         assert call.message  # noqa: S101 - nor so
@@ -84,8 +96,7 @@ class Sender:
         try:
             self._slack.update(delivery.question.channel, call.ts, call.message, as_plain=is_plain)
         finally:
-            if not delivery.lease.is_good:
-                self._note_stray(delivery.question.id, call.ts)
+            self._note_if_late(delivery, call.ts)
 
     def _post(self, delivery: Delivery, call: Call, *, is_plain: bool) -> Posted:
         assert call.message  # noqa: S101 - the draft never asks otherwise

@@ -4,15 +4,15 @@ An instance looks at its lease before each call, and may be paused between the l
 for the blink of an eye, or for minutes. So whoever finds that a call of its ended after its lease
 did notes the message, and once the question is settled the message is put right: deleted where
 it is too many, and shown anew, by the instance that still knows its last text, where it is part
-of the reply.
+of the reply. A reaction to the question is taken away.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -42,8 +42,12 @@ class _Keepsake:
 class Strays:
     """`note` and `keep` may be called from any thread; one thread calls `step` over and over."""
 
-    def __init__(self, *, fleet: Fleet, slack: Slack, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, fleet: Fleet, slack: Slack, reaction: str, clock: Callable[[], float]
+    ) -> None:
+        """`reaction` is the one that questions may have from us."""
         self._fleet = fleet
+        self._reaction = reaction
         self._slack = slack
         self._clock = clock
         self._noted: SimpleQueue[tuple[str, str]] = SimpleQueue()
@@ -101,6 +105,8 @@ class Strays:
             return True
         if not stray.is_settled:
             return False  # Whoever is answering the question writes over it, or is done soon.
+        if stray.is_question:
+            return self._unreact(stray.channel, stray)
         if not stray.is_part:
             return self._delete(stray.channel, stray)
         keepsake = self._kept.get(stray.question_id)
@@ -112,22 +118,29 @@ class Strays:
             return True
         return False
 
+    def _unreact(self, channel: str, stray: Stray) -> bool:
+        with _told(stray):
+            self._slack.unreact(channel, stray.ts, self._reaction)
+        return True
+
     def _delete(self, channel: str, stray: Stray) -> bool:
-        try:
+        with _told(stray):
             self._slack.delete(channel, stray.ts)
-        except PermanentError as error:
-            _log.error(
-                "message not deleted",
-                extra={"question": stray.question_id, "error": str(error)},
-            )
         return True
 
     def _show(self, channel: str, stray: Stray, message: Message, *, is_plain: bool) -> bool:
-        try:
+        with _told(stray):
             self._slack.update(channel, stray.ts, message, as_plain=is_plain)
-        except PermanentError as error:
-            _log.error(
-                "last text not shown again",
-                extra={"question": stray.question_id, "error": str(error)},
-            )
         return True
+
+
+@contextmanager
+def _told(stray: Stray) -> Iterator[None]:
+    """Tell the operator of what cannot be put right, and go on."""
+    try:
+        yield
+    except PermanentError as error:
+        _log.error(
+            "stray not put right",
+            extra={"question": stray.question_id, "error": str(error)},
+        )

@@ -47,7 +47,9 @@ class Desk:
         self.inbox = Inbox(database=self.database, owner=name, retention_hours=1.0)
         self._slack = Slack(bot_token=workspace.bot_token, api_url=workspace.api_url, pool_size=100)
         self.fleet = Fleet(database=self.database, owner=name)
-        self.strays = Strays(fleet=self.fleet, slack=self._slack, clock=time.monotonic)
+        self.strays = Strays(
+            fleet=self.fleet, slack=self._slack, reaction="hourglass", clock=time.monotonic
+        )
         self._senders = ThreadPoolExecutor(100, thread_name_prefix="chatrelaybot-sender")
         self._loops: list[Loop] = []
 

@@ -74,7 +74,8 @@ def test_edits_of_one_reply_keep_their_distance(desk: Desk) -> None:
 
     assert len(edits) >= 3
     gaps = [later - earlier for earlier, later in itertools.pairwise(edits)]
-    assert min(gaps) > 0.19, gaps
+    # As they arrive: on a busy machine one may travel for some milliseconds more than the next.
+    assert min(gaps) > 0.15, gaps
 
 
 def test_a_final_does_not_wait_for_the_distance(desk: Desk) -> None:

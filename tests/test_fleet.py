@@ -210,6 +210,7 @@ def test_a_stray_is_noted_once_and_seen_by_all(pair: tuple[Instance, Instance]) 
         channel="C1",
         owner="one",
         is_settled=False,
+        is_question=False,
         is_part=True,
     )
     assert not strays["9.2"].is_part

@@ -36,10 +36,9 @@ def pause(desk: Desk, delivery: Delivery) -> None:
     elapse(desk.database, 16.0)
 
 
-def take_over(desk: Desk) -> Delivery:
+def take_over(desk: Desk, *, most: int = 1) -> list[Delivery]:
     desk.inbox.extend([])
-    (delivery,) = desk.inbox.lease(1)
-    return delivery
+    return desk.inbox.lease(most)
 
 
 def write(desk: Desk, draft: Draft, text: str) -> Outcome:
@@ -92,7 +91,7 @@ def test_an_edit_that_came_after_the_lease_is_written_over(
     workspace.wait_for(lambda: late.count)
 
     pause(paused, delivery)
-    again = take_over(successor)
+    (again,) = take_over(successor)
     assert write(successor, successor.start().open(again), "the whole answer") == "delivered"
     late.release()
     workspace.wait_for(lambda: visible(workspace, delivery) == ["an old beginning"])
@@ -115,7 +114,7 @@ def test_a_post_that_came_after_the_lease_is_deleted(
     workspace.wait_for(lambda: late.count)
 
     pause(paused, delivery)
-    again = take_over(successor)
+    (again,) = take_over(successor)
     assert write(successor, successor.start().open(again), "the whole answer") == "delivered"
     late.release()
     assert settled(draft) is Outcome.LEFT
@@ -193,7 +192,8 @@ def test_a_post_that_comes_to_light_after_another_was_posted_is_deleted(
     workspace.wait_for(lambda: late.count)
 
     pause(paused, delivery)
-    draft = successor.start().open(take_over(successor))
+    (again,) = take_over(successor)
+    draft = successor.start().open(again)
     workspace.wait_for(lambda: visible(workspace, delivery) == [PLACEHOLDER])
     late.release()
     workspace.wait_for(lambda: visible(workspace, delivery) == [PLACEHOLDER] * 2)
@@ -201,4 +201,33 @@ def test_a_post_that_comes_to_light_after_another_was_posted_is_deleted(
     draft.close()
 
     assert settled(draft) is Outcome.DELIVERED
+    assert visible(workspace, delivery) == ["the whole answer"]
+
+
+def test_a_reaction_that_came_after_the_lease_is_taken_away(
+    workspace: Workspace, desks: tuple[Desk, Desk]
+) -> None:
+    paused, successor = desks
+    editor = paused.start(edits_per_minute=1, overflow_seconds=0.0)
+    shown = editor.open(paused.lease())
+    paused.wait_until_shown(shown, PLACEHOLDER)
+    late = held(workspace, "reactions.add")
+    delivery = paused.lease(channel=workspace.add_channel("late"))
+    deferred = editor.open(delivery)
+    workspace.wait_for(lambda: late.count)
+
+    pause(paused, delivery)
+    delivered = {each.question: each for each in take_over(successor, most=2)}
+    draft = successor.start().open(delivered[delivery.question])
+    assert write(successor, draft, "the whole answer") == "delivered"
+    assert successor.reactions(draft) == []
+    late.release()
+    workspace.wait_for(lambda: successor.reactions(draft) == ["hourglass"])
+    for left in (shown, deferred):
+        left.leave()
+        settled(left)
+    for desk in desks:
+        desk.strays.step()
+
+    assert successor.reactions(draft) == []
     assert visible(workspace, delivery) == ["the whole answer"]
