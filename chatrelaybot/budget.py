@@ -7,7 +7,7 @@ https://docs.slack.dev/apis/web-api/rate-limits
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 #: Calls that may be made at once after a pause, as a share of a minute's allowance. Slack only
@@ -214,6 +214,11 @@ class WorkspaceBudget:
     def refused(self, method: Method, now: float, *, retry_after: float) -> None:
         """Obey a refusal; Slack's Retry-After holds for the method in the whole workspace."""
         self._methods[method].refused(now, retry_after=retry_after)
+
+    @property
+    def buckets(self) -> Mapping[Method, Bucket]:
+        """How the methods' budgets stand."""
+        return {method: budget.bucket for method, budget in self._methods.items()}
 
     def full(self, method: Method, now: float) -> RateBudget:
         """Return a budget for a method that nothing was taken of yet."""

@@ -20,12 +20,14 @@ from chatrelaybot.company import Company
 from chatrelaybot.daemon_loop import Loop
 from chatrelaybot.database import Database
 from chatrelaybot.editor import Editor, Habits
+from chatrelaybot.errors import TransientError
 from chatrelaybot.events import Identity, Reading
 from chatrelaybot.fleet import Fleet
 from chatrelaybot.inbox import Inbox
 from chatrelaybot.link import Links
 from chatrelaybot.listener import Listener
 from chatrelaybot.relay import Relay
+from chatrelaybot.remembered_budget import RememberedBudget
 from chatrelaybot.render import message
 from chatrelaybot.seen_links import SeenLinks
 from chatrelaybot.sender import Sender
@@ -44,6 +46,8 @@ _LEASE_SECONDS = 15.0
 #: How often to look for questions that nobody woke us for, with other instances and without.
 _POLL_SECONDS = 0.5
 _QUIET_POLL_SECONDS = 5.0
+#: How often it is noted what is left of the rate budgets; seconds.
+_REMEMBER_SECONDS = 2.0
 #: How often old keys are deleted; seconds. Vacuuming waits for a step of this loop.
 _UPKEEP_SECONDS = 600.0
 
@@ -118,6 +122,7 @@ class Parts:
             now=time.monotonic(),
         )
         company: Company | None = None
+        memory: RememberedBudget | None = None
         if database.is_shared:
             fleet = Fleet(database=database, owner=owner)
             shared = SharedBudget(database=database, team_id=identity.team_id, budget=budget)
@@ -129,7 +134,12 @@ class Parts:
                     reaction=settings.slack_busy_reaction or "",
                 )
             )
+        else:
+            memory = RememberedBudget(database=database, team_id=identity.team_id)
+            memory.recall(budget, time.monotonic())
         editor = self._start_editor(slack, inbox, budget, company)
+        if memory is not None:
+            self._remember(memory, editor)
         self._start_upkeep(inbox, database, company)
         self._start_workers(inbox, editor, company)
         reading = Reading(
@@ -175,6 +185,16 @@ class Parts:
         )
         self._loop("editor", editor.step, wake=editor.wake, afterwards=editor.let_go)
         return editor
+
+    def _remember(self, memory: RememberedBudget, editor: Editor) -> None:
+        def remember() -> None:
+            try:
+                memory.remember(editor.buckets, time.monotonic())
+            except TransientError as error:
+                _log.warning("budgets not remembered", extra={"error": str(error)})
+
+        self._loop("budget", remember, every=_REMEMBER_SECONDS)
+        self._stack.callback(remember)  # Before the loop is stopped, and after the last call.
 
     def _start_upkeep(self, inbox: Inbox, database: Database, company: Company | None) -> None:
         upkeep = Upkeep(

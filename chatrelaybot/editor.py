@@ -78,6 +78,10 @@ class Editor:
             overflow_seconds=habits.overflow_seconds,
         )
         self._due_in = _IDLE_SECONDS
+        self._budget = budget
+        self._has_called = False
+        #: How the budgets stood after the last call. Replaced as a whole, so any thread may look.
+        self.buckets = budget.buckets
 
     def open(self, delivery: Delivery) -> Draft:
         """Begin a reply; its placeholder is on its way without a further word."""
@@ -109,6 +113,8 @@ class Editor:
                 self._pacing.reckon(draft)
         due_at = min((draft.due_at for draft in self._pacing.drafts.values()), default=math.inf)
         self._due_in = min(_IDLE_SECONDS, max(0.0, due_at - now))
+        if self._has_called:
+            self._has_called, self.buckets = False, self._budget.buckets
 
     def let_go(self) -> None:
         """Let go of every draft; in place of `step` once that has failed."""
@@ -132,6 +138,7 @@ class Editor:
     def _take(self, news: Draft | _Done | None) -> None:
         now = self._clock()
         if isinstance(news, _Done):
+            self._has_called = True
             news.draft.due_at = now
             self._pacing.returned(news.draft, news.call, news.grant, now)
             if news.grant.wait > 0.0:
@@ -234,6 +241,7 @@ class Editor:
         return wait if wait > 0.0 else self._start(draft, call, now)
 
     def _start(self, draft: Draft, call: Call, now: float) -> float:
+        self._has_called = True
         spare = self._pacing.take(draft, call, now)
         draft.started(call)
         self._senders.submit(self._send, draft, call, spare)
