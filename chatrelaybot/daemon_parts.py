@@ -1,4 +1,4 @@
-"""The composition root: builds the parts of the bot, starts them in order, stops them in reverse."""
+"""The composition root: builds the parts, starts them in order, stops them in reverse."""
 
 from __future__ import annotations
 
@@ -121,22 +121,14 @@ class Parts:
             posts_per_minute=settings.posts_per_minute,
             now=time.monotonic(),
         )
-        company: Company | None = None
         memory: RememberedBudget | None = None
+        shared: SharedBudget | None = None
         if database.is_shared:
-            fleet = Fleet(database=database, owner=owner)
             shared = SharedBudget(database=database, team_id=identity.team_id, budget=budget)
-            company = self._join(
-                Company(
-                    fleet=fleet,
-                    shared=shared,
-                    slack=slack,
-                    reaction=settings.slack_busy_reaction or "",
-                )
-            )
         else:
             memory = RememberedBudget(database=database, team_id=identity.team_id)
             memory.recall(budget, time.monotonic())
+        company = self._join(database, owner, slack, shared)
         editor = self._start_editor(slack, inbox, budget, company)
         if memory is not None:
             self._remember(memory, editor)
@@ -154,13 +146,21 @@ class Parts:
         identity = self._patiently("slack not reachable", slack.identify)
         return replace(identity, user_id=self._settings.slack_bot_user_id or identity.user_id)
 
-    def _join(self, company: Company) -> Company:
+    def _join(
+        self, database: Database, owner: str, slack: Slack, shared: SharedBudget | None
+    ) -> Company:
+        company = Company(
+            fleet=Fleet(database=database, owner=owner),
+            shared=shared,
+            slack=slack,
+            reaction=self._settings.slack_busy_reaction or "",
+        )
         self._stack.callback(company.leave)
         self._loop("fleet", company.step, every=_LEASE_SECONDS / 3.0)
         return company
 
     def _start_editor(
-        self, slack: Slack, inbox: Inbox, budget: WorkspaceBudget, company: Company | None
+        self, slack: Slack, inbox: Inbox, budget: WorkspaceBudget, company: Company
     ) -> Editor:
         settings = self._settings
         senders = ThreadPoolExecutor(settings.workers, thread_name_prefix="chatrelaybot-sender")
@@ -170,11 +170,11 @@ class Parts:
                 slack=slack,
                 inbox=inbox,
                 reaction=settings.slack_busy_reaction or "",
-                note_stray=company.strays.note if company else None,
+                note_stray=company.strays.note,
             ),
             senders=senders,
             budget=budget,
-            shared=company.shared if company else None,
+            shared=company.shared,
             habits=Habits(
                 placeholder=message(settings.placeholder),
                 edit_seconds=settings.edit_seconds,
@@ -196,17 +196,17 @@ class Parts:
         self._loop("budget", remember, every=_REMEMBER_SECONDS)
         self._stack.callback(remember)  # Before the loop is stopped, and after the last call.
 
-    def _start_upkeep(self, inbox: Inbox, database: Database, company: Company | None) -> None:
+    def _start_upkeep(self, inbox: Inbox, database: Database, company: Company) -> None:
         upkeep = Upkeep(
             inbox=inbox,
             database=database,
-            shared=company.shared if company else None,
+            shared=company.shared,
             retention_hours=self._settings.retention_hours,
         )
         every = min(_UPKEEP_SECONDS, self._settings.retention_hours * 3600.0 / 4.0)
         self._loop("upkeep", upkeep.step, every=every)
 
-    def _start_workers(self, inbox: Inbox, editor: Editor, company: Company | None) -> None:
+    def _start_workers(self, inbox: Inbox, editor: Editor, company: Company) -> None:
         settings = self._settings
         backend = self._backend()
         self._stack.callback(backend.close)
@@ -215,14 +215,14 @@ class Parts:
             backend=backend,
             editor=editor,
             answer_max_chars=settings.answer_max_chars,
-            keep=company.strays.keep if company else None,
+            keep=company.strays.keep if company.shared else None,
         )
         workers = Workers(
             inbox=inbox,
             answer=relay.answer,
             size=settings.workers,
             # Others may enqueue, or give back, what nobody tells us of.
-            poll_seconds=_POLL_SECONDS if company else _QUIET_POLL_SECONDS,
+            poll_seconds=_POLL_SECONDS if company.shared else _QUIET_POLL_SECONDS,
         )
         self.workers = workers
         self._loop("heartbeat", workers.beat, every=_LEASE_SECONDS / 3.0)

@@ -180,7 +180,8 @@ class Database:
         readers = self._readers
         if self._place.is_shared and readers is not None:
             with self._mapped():
-                return self._place.vacuum(readers)
+                self._place.vacuum(readers)
+            return
         job = _Vacuum()
         self._put(job)
         job.result.result()

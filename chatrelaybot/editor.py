@@ -189,6 +189,7 @@ class Editor:
             # The last chance for it, but no reason to ask the question again.
             if not draft.failure_count and not self._pacing.wait(draft, call.method, now):
                 return self._start(draft, call, now)
+            self._sender.leave_reaction(draft.delivery)
             call = None
         self._settle(draft, Outcome.LEFT if call else Outcome.DELIVERED)
         return _IDLE_SECONDS
@@ -252,16 +253,24 @@ class Editor:
         result: object = None
         grant = Grant()
         try:
-            if self._shared is not None and call.method is not None:
-                channel = draft.delivery.question.channel
-                grant = self._shared.take(call.method, channel, spare=spare)
+            grant = self._ask_others(draft, call, spare)
             if not grant.wait:
                 result = self._sender.make(draft.delivery, call, is_plain=draft.is_plain)
+        except RateLimited as error:
+            result = error
+            self._tell_others(call, error)
         except Exception as error:  # noqa: BLE001 - the top of a thread; the editor decides
             result = error
-        if self._shared is not None and call.method and isinstance(result, RateLimited):
-            self._shared.refused(call.method, retry_after=result.retry_after or 0.0)
         self._news.put(_Done(draft, call, result, grant))
+
+    def _ask_others(self, draft: Draft, call: Call, spare: float) -> Grant:
+        if self._shared is None or call.method is None:
+            return Grant()
+        return self._shared.take(call.method, draft.delivery.question.channel, spare=spare)
+
+    def _tell_others(self, call: Call, error: RateLimited) -> None:
+        if self._shared is not None and call.method is not None:
+            self._shared.refused(call.method, retry_after=error.retry_after or 0.0)
 
     def _settle(self, draft: Draft, outcome: Outcome) -> None:
         self._pacing.forget(draft)

@@ -39,10 +39,7 @@ class Sender:
         reaction: str,
         note_stray: Callable[[str, str], None] | None = None,
     ) -> None:
-        """`note_stray(question_id, ts)` is told of a message that may be wrong, or too many.
-
-        It is needed where a lease can be lost while we live.
-        """
+        """`note_stray(question_id, ts)` is told of a message that may be wrong, or too many."""
         self._slack = slack
         self._inbox = inbox
         self._reaction = reaction
@@ -75,6 +72,10 @@ class Sender:
                     oldest=question.ts,
                 )
         return None
+
+    def leave_reaction(self, delivery: Delivery) -> None:
+        """Leave it to later to take our reaction away."""
+        self._note_stray(delivery.question.id, delivery.question.ts)
 
     def _react(self, delivery: Delivery) -> None:
         question = delivery.question

@@ -1,10 +1,11 @@
-"""Puts right what an instance wrote into Slack after its lease had ended.
+"""Puts right what an instance wrote into Slack after its lease had ended, or could not tidy up.
 
 An instance looks at its lease before each call, and may be paused between the look and the call:
 for the blink of an eye, or for minutes. So whoever finds that a call of its ended after its lease
 did notes the message, and once the question is settled the message is put right: deleted where
 it is too many, and shown anew, by the instance that still knows its last text, where it is part
-of the reply. A reaction to the question is taken away.
+of the reply. A reaction to the question is taken away; one whose turn did not come before a stop
+is noted, too.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+from chatrelaybot.budget import Method
 from chatrelaybot.draft import Draft
-from chatrelaybot.errors import PermanentError, TransientError
+from chatrelaybot.errors import PermanentError, RateLimited, TransientError
 from chatrelaybot.fleet import Fleet, Stray
 from chatrelaybot.render import Message
+from chatrelaybot.shared_budget import Grant, SharedBudget
 from chatrelaybot.slack import Slack
 
 _log = logging.getLogger(__name__)
@@ -43,10 +46,17 @@ class Strays:
     """`note` and `keep` may be called from any thread; one thread calls `step` over and over."""
 
     def __init__(
-        self, *, fleet: Fleet, slack: Slack, reaction: str, clock: Callable[[], float]
+        self,
+        *,
+        fleet: Fleet,
+        shared: SharedBudget | None,
+        slack: Slack,
+        reaction: str,
+        clock: Callable[[], float],
     ) -> None:
         """`reaction` is the one that questions may have from us."""
         self._fleet = fleet
+        self._shared = shared
         self._reaction = reaction
         self._slack = slack
         self._clock = clock
@@ -54,6 +64,7 @@ class Strays:
         self._settled: SimpleQueue[tuple[str, _Keepsake]] = SimpleQueue()
         # For `step` alone.
         self._kept: OrderedDict[str, _Keepsake] = OrderedDict()
+        self._not_before = clock()  # Slack wants to be left alone until then.
 
     def note(self, question_id: str, ts: str) -> None:
         """Note a message that we wrote into after our lease may have ended."""
@@ -67,25 +78,30 @@ class Strays:
 
     def step(self) -> None:
         """Tell the others of our strays, and put right those that we can."""
+        self.tell()
+        self._take_in()
+        if self._clock() < self._not_before:
+            return
         try:
-            self._tell()
-            self._take_in()
             for stray in self._fleet.strays():
                 if self._is_right(stray):
                     self._fleet.forget_stray(stray)
         except TransientError as error:
+            self._not_before = self._clock() + (error.retry_after or 0.0)
             _log.warning("strays not put right yet", extra={"error": str(error)})
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Write down what was noted here, for whoever will put it right."""
         with suppress(Empty):
             while True:
                 noted = self._noted.get_nowait()
                 try:
                     self._fleet.note_stray(*noted)
-                except TransientError:
+                except TransientError as error:
                     self._noted.put(noted)
-                    raise
-                _log.warning("wrote after the lease", extra={"question": noted[0]})
+                    _log.warning("stray not noted yet", extra={"error": str(error)})
+                    return
+                _log.info("stray noted", extra={"question": noted[0]})
 
     def _take_in(self) -> None:
         with suppress(Empty):
@@ -119,28 +135,34 @@ class Strays:
         return False
 
     def _unreact(self, channel: str, stray: Stray) -> bool:
-        with _told(stray):
+        with self._called(Method.UNREACT, channel, stray):
             self._slack.unreact(channel, stray.ts, self._reaction)
         return True
 
     def _delete(self, channel: str, stray: Stray) -> bool:
-        with _told(stray):
+        with self._called(Method.DELETE, channel, stray):
             self._slack.delete(channel, stray.ts)
         return True
 
     def _show(self, channel: str, stray: Stray, message: Message, *, is_plain: bool) -> bool:
-        with _told(stray):
+        with self._called(Method.UPDATE, channel, stray):
             self._slack.update(channel, stray.ts, message, as_plain=is_plain)
         return True
 
-
-@contextmanager
-def _told(stray: Stray) -> Iterator[None]:
-    """Tell the operator of what cannot be put right, and go on."""
-    try:
-        yield
-    except PermanentError as error:
-        _log.error(
-            "stray not put right",
-            extra={"question": stray.question_id, "error": str(error)},
-        )
+    @contextmanager
+    def _called(self, method: Method, channel: str, stray: Stray) -> Iterator[None]:
+        """Ask the other instances for a call; tell the operator of what cannot be put right."""
+        grant = self._shared.take(method, channel, spare=0.0) if self._shared else Grant()
+        if grant.wait > 0.0:
+            raise TransientError("no budget is left", retry_after=grant.wait)
+        try:
+            yield
+        except RateLimited as error:
+            if self._shared is not None:
+                self._shared.refused(method, retry_after=error.retry_after or 0.0)
+            raise
+        except PermanentError as error:
+            _log.error(
+                "stray not put right",
+                extra={"question": stray.question_id, "error": str(error)},
+            )

@@ -48,7 +48,11 @@ class Desk:
         self._slack = Slack(bot_token=workspace.bot_token, api_url=workspace.api_url, pool_size=100)
         self.fleet = Fleet(database=self.database, owner=name)
         self.strays = Strays(
-            fleet=self.fleet, slack=self._slack, reaction="hourglass", clock=time.monotonic
+            fleet=self.fleet,
+            shared=None,
+            slack=self._slack,
+            reaction="hourglass",
+            clock=time.monotonic,
         )
         self._senders = ThreadPoolExecutor(100, thread_name_prefix="chatrelaybot-sender")
         self._loops: list[Loop] = []

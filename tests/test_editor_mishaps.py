@@ -106,6 +106,28 @@ class TestReactions:
         assert desk.reactions(deferred) == []
         leave(shown)
 
+    def test_one_that_cannot_be_taken_away_before_a_stop_is_left_to_the_next_start(
+        self, desk: Desk
+    ) -> None:
+        shown, deferred = shown_and_deferred(desk, desk.start(**CROWDED))
+        desk.workspace.wait_for(lambda: desk.reactions(deferred) == ["hourglass"])
+        away = desk.workspace.faults.add("reactions.remove", status=503, times=None)
+        deferred.append("answer")
+        deferred.close()
+        desk.workspace.wait_for(lambda: away.count)
+        deferred.leave()
+        assert settled(deferred) is Outcome.DELIVERED
+        assert desk.reactions(deferred) == ["hourglass"]
+        desk.inbox.finish(deferred.delivery, outcome="delivered")
+        desk.strays.tell()
+        desk.workspace.faults.clear()
+
+        desk.strays.step()
+
+        assert desk.reactions(deferred) == []
+        assert desk.fleet.strays() == []
+        leave(shown)
+
     def test_none_is_left_where_a_call_that_was_lost_is_refused_when_it_is_sent_again(
         self, desk: Desk
     ) -> None:

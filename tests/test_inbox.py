@@ -529,7 +529,7 @@ def test_a_question_that_kills_is_soon_alone_in_flight_when_it_does(database: Da
     worst = crashes = 0
     running: dict[Delivery, int] = {}
     for second in range(600):
-        running |= {delivery: second for delivery in inbox.lease(20)}
+        running |= dict.fromkeys(inbox.lease(20), second)
         if any(delivery.question == killer for delivery in running):
             running.clear()
             take_back(inbox, database)

@@ -181,6 +181,20 @@ def test_strays_wait_for_a_database_that_is_away(
     assert visible(workspace, delivery) == ["the whole answer"]
 
 
+def test_a_refusal_is_obeyed(workspace: Workspace, desks: tuple[Desk, Desk]) -> None:
+    paused, _ = desks
+    draft = paused.start().open(paused.lease())
+    write(paused, draft, "the whole answer")
+    paused.strays.note(draft.delivery.question.id, paused.reply(draft)[0].ts)
+    workspace.faults.add("chat.update", retry_after=30)
+    before = len(calls(workspace, "chat.update"))
+    for _ in range(3):
+        paused.strays.step()
+
+    assert len(calls(workspace, "chat.update")) == before + 1
+    assert len(paused.fleet.strays()) == 1
+
+
 def test_a_post_that_comes_to_light_after_another_was_posted_is_deleted(
     workspace: Workspace, desks: tuple[Desk, Desk]
 ) -> None:
