@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from chatrelaybot import catch_up, dialects, telemetry
@@ -50,6 +50,20 @@ _QUIET_POLL_SECONDS = 5.0
 _REMEMBER_SECONDS = 2.0
 #: How often old keys are deleted; seconds. Vacuuming waits for a step of this loop.
 _UPKEEP_SECONDS = 600.0
+
+
+_NO_DATABASE = "database not reachable"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What all other parts stand on."""
+
+    name: str  #: of this instance
+    database: Database
+    inbox: Inbox
+    slack: Slack
+    identity: Identity
 
 
 class Patience(Protocol):
@@ -94,81 +108,80 @@ class Parts:
 
     def start(self) -> None:
         """Build and start all parts; the link comes up in the background."""
+        ground = self._ground()
+        budget = WorkspaceBudget(
+            edits_per_minute=self._settings.edits_per_minute,
+            posts_per_minute=self._settings.posts_per_minute,
+            now=time.monotonic(),
+        )
+        memory = self._recall(ground, budget)
+        company = self._join(ground, budget)
+        editor = self._start_editor(ground, budget, company)
+        if memory is not None:
+            self._remember(memory, editor)
+        self._start_upkeep(ground, company)
+        self._start_workers(ground.inbox, editor, company)
+        self._start_listener(ground)
+        identity = ground.identity
+        _log.info("started", extra={"bot": identity.user_id, "team": identity.team_id})
+
+    def _ground(self) -> _Ground:
         settings = self._settings
         database = Database(url=settings.database_url)
-        self._patiently("database not reachable", database.open)
+        self._patiently(_NO_DATABASE, database.open)
         self._stack.callback(database.close)
         self._database = database
-        owner = _instance()
+        name = _instance()
         inbox = Inbox(
             database=database,
-            owner=owner,
+            owner=name,
             lease_seconds=_LEASE_SECONDS,
             queue_limit=settings.queue_limit,
             retention_hours=settings.retention_hours,
             on_ready=self._wake_workers,
         )
-        _recover(inbox)
+        recovered = self._patiently(_NO_DATABASE, inbox.recover)
+        if recovered:
+            _log.warning("took up questions of an earlier run", extra={"questions": recovered})
         slack = Slack(
             bot_token=settings.slack_bot_token.get_secret_value(),
             api_url=settings.slack_api_url,
             pool_size=settings.workers,
         )
         self._stack.callback(slack.close)
-        identity = self._identify(slack)
-        budget = WorkspaceBudget(
-            edits_per_minute=settings.edits_per_minute,
-            posts_per_minute=settings.posts_per_minute,
-            now=time.monotonic(),
-        )
-        memory: RememberedBudget | None = None
-        shared: SharedBudget | None = None
-        if database.is_shared:
-            shared = SharedBudget(database=database, team_id=identity.team_id, budget=budget)
-        else:
-            memory = RememberedBudget(database=database, team_id=identity.team_id)
-            memory.recall(budget, time.monotonic())
-        company = self._join(database, owner, slack, shared)
-        editor = self._start_editor(slack, inbox, budget, company)
-        if memory is not None:
-            self._remember(memory, editor)
-        self._start_upkeep(inbox, database, company)
-        self._start_workers(inbox, editor, company)
-        reading = Reading(
-            identity=identity, reply_in=settings.reply_in, channels=settings.slack_channel
-        )
-        links = self._start_listener(slack, inbox, reading)
-        seen_links = SeenLinks(database=database, team_id=identity.team_id)
-        self._start_catch_up(slack, inbox, seen_links, reading, links)
-        _log.info("started", extra={"bot": identity.user_id, "team": identity.team_id})
-
-    def _identify(self, slack: Slack) -> Identity:
         identity = self._patiently("slack not reachable", slack.identify)
-        return replace(identity, user_id=self._settings.slack_bot_user_id or identity.user_id)
+        identity = replace(identity, user_id=settings.slack_bot_user_id or identity.user_id)
+        return _Ground(name, database, inbox, slack, identity)
 
-    def _join(
-        self, database: Database, owner: str, slack: Slack, shared: SharedBudget | None
-    ) -> Company:
+    def _recall(self, ground: _Ground, budget: WorkspaceBudget) -> RememberedBudget | None:
+        """Begin with what is left of the budgets; None: other instances tell us."""
+        if ground.database.is_shared:
+            return None
+        memory = RememberedBudget(database=ground.database, team_id=ground.identity.team_id)
+        self._patiently(_NO_DATABASE, lambda: memory.recall(budget, time.monotonic()))
+        return memory
+
+    def _join(self, ground: _Ground, budget: WorkspaceBudget) -> Company:
+        database, team_id = ground.database, ground.identity.team_id
+        shared = SharedBudget(database=database, team_id=team_id, budget=budget)
         company = Company(
-            fleet=Fleet(database=database, owner=owner),
-            shared=shared,
-            slack=slack,
+            fleet=Fleet(database=database, owner=ground.name),
+            shared=shared if database.is_shared else None,
+            slack=ground.slack,
             reaction=self._settings.slack_busy_reaction or "",
         )
         self._stack.callback(company.leave)
         self._loop("fleet", company.step, every=_LEASE_SECONDS / 3.0)
         return company
 
-    def _start_editor(
-        self, slack: Slack, inbox: Inbox, budget: WorkspaceBudget, company: Company
-    ) -> Editor:
+    def _start_editor(self, ground: _Ground, budget: WorkspaceBudget, company: Company) -> Editor:
         settings = self._settings
         senders = ThreadPoolExecutor(settings.workers, thread_name_prefix="chatrelaybot-sender")
         self._stack.callback(senders.shutdown)
         editor = Editor(
             sender=Sender(
-                slack=slack,
-                inbox=inbox,
+                slack=ground.slack,
+                inbox=ground.inbox,
                 reaction=settings.slack_busy_reaction or "",
                 note_stray=company.strays.note,
             ),
@@ -196,10 +209,10 @@ class Parts:
         self._loop("budget", remember, every=_REMEMBER_SECONDS)
         self._stack.callback(remember)  # Before the loop is stopped, and after the last call.
 
-    def _start_upkeep(self, inbox: Inbox, database: Database, company: Company) -> None:
+    def _start_upkeep(self, ground: _Ground, company: Company) -> None:
         upkeep = Upkeep(
-            inbox=inbox,
-            database=database,
+            inbox=ground.inbox,
+            database=ground.database,
             shared=company.shared,
             retention_hours=self._settings.retention_hours,
         )
@@ -229,36 +242,35 @@ class Parts:
         self._stack.callback(workers.drain, settings.drain_seconds)
         self._loop("leaser", workers.step, wake=workers.wake)
 
-    def _start_listener(self, slack: Slack, inbox: Inbox, reading: Reading) -> Links:
-        app_token = self._settings.slack_app_token.get_secret_value()
+    def _start_listener(self, ground: _Ground) -> None:
+        settings = self._settings
+        slack, inbox = ground.slack, ground.inbox
+        app_token = settings.slack_app_token.get_secret_value()
         links = Links(open_url=lambda: slack.open_link_url(app_token))
         self.links = links
+        reading = Reading(
+            identity=ground.identity, reply_in=settings.reply_in, channels=settings.slack_channel
+        )
         listener = Listener(
             links=links,
             inbox=inbox,
             reading=reading,
             new_traceparent=telemetry.new_traceparent,
         )
-        self._loop("listener", listener.step, wake=links.wake)
-        self._loop("link", links.step, wake=links.wake)
-        self._stack.callback(links.close)
-        return links
-
-    def _start_catch_up(
-        self, slack: Slack, inbox: Inbox, seen_links: SeenLinks, reading: Reading, links: Links
-    ) -> None:
-        settings = self._settings
         missed = CatchUp(
             slack=slack,
             inbox=inbox,
-            seen_links=seen_links,
+            seen_links=SeenLinks(database=ground.database, team_id=ground.identity.team_id),
             reading=reading,
             links=links,
             minutes=settings.catch_up_minutes,
             retention_hours=settings.retention_hours,
             new_traceparent=telemetry.new_traceparent,
         )
+        self._loop("listener", listener.step, wake=links.wake)
+        self._loop("link", links.step, wake=links.wake)
         self._loop("catch-up", missed.step, every=catch_up.STEP_SECONDS)
+        self._stack.callback(links.close)
 
     def _backend(self) -> Backend:
         settings = self._settings
@@ -296,12 +308,6 @@ class Parts:
         loop = Loop(name, step, failed=self._failed, wake=wake, every=every, afterwards=afterwards)
         loop.start()
         self._stack.callback(loop.stop)
-
-
-def _recover(inbox: Inbox) -> None:
-    recovered = inbox.recover()
-    if recovered:
-        _log.warning("took up questions of an earlier run", extra={"questions": recovered})
 
 
 def _instance() -> str:
