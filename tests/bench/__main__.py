@@ -28,6 +28,7 @@ _MODULES = {
     "growth": (10,),
     "start": (11,),
     "idle": (12,),
+    "inbox": (13,),
 }
 #: Rounds of a quick run, where nothing else is asked for.
 _QUICK_ROUNDS = 1
