@@ -23,9 +23,10 @@ from chatrelaybot.events import Question
 
 #: Old questions deleted in one transaction, so that nobody waits long behind it.
 _PURGED_TOGETHER = 200
-#: After its n-th crash, from the second on, a question waits up to 2ⁿ seconds, up to so many. One
-#: of those that were in flight together may be the reason, and shall not be beside the others
-#: every time.
+#: After more crashes than these a question waits before it is tried again: up to 2ⁿ seconds after
+#: the n-th further one, up to so many. One of those that were in flight together may be the
+#: reason, and shall not be beside the others every time.
+_UNSUSPICIOUS_CRASHES = 2
 _MOST_APART_SECONDS = 30.0
 
 
@@ -248,12 +249,9 @@ class Inbox:
         """Make questions ready again whose leases are over."""
         rows = connection.execute(statement).all()
         suspects = [
-            {
-                "key": row.id,
-                "after": self._chance() * min(_MOST_APART_SECONDS, 2.0**row.crash_count),
-            }
+            {"key": row.id, "after": self._chance() * min(_MOST_APART_SECONDS, 2.0**further)}
             for row in rows
-            if row.crash_count > 1
+            if (further := row.crash_count - _UNSUSPICIOUS_CRASHES) > 0
         ]
         if suspects:
             connection.execute(statements.SET_APART, suspects)

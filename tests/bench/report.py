@@ -30,6 +30,7 @@ ROW_NAMES = {
     10: "growth",
     11: "start",
     12: "idle",
+    13: "inbox",
 }
 _CONTENDERS = (US, NAIVE, BOLT, LIMIT)
 _WIDTH = 120
