@@ -16,6 +16,7 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackRequestError
 from urllib3.connection import HTTPConnection
 
+from chatrelaybot.delivery import elapsed
 from chatrelaybot.errors import ConfigurationError
 from chatrelaybot.slack_errors import is_broken_off
 
@@ -35,6 +36,9 @@ _IDEMPOTENT = frozenset(
         "reactions.remove",
     }
 )
+#: A call that breaks off later than this (seconds) is not sent again: this process may have been
+#: paused meanwhile, and whoever called has to see anew whether the call is still theirs to make.
+_RESEND_SECONDS = 1.0
 #: Longest wait for a connection, seconds.
 _CONNECT_SECONDS = 10.0
 #: A firewall forgets a connection that rests, and then swallows the next call. So a resting
@@ -101,10 +105,12 @@ class PooledWebClient(WebClient):
         return {"status": response.status_code, "headers": response.headers, "body": answer}
 
     def _send(self, method: str, request: requests.PreparedRequest) -> requests.Response:
+        began_at = elapsed()
         try:
             return self._send_once(request)
         except requests.ConnectionError as error:
-            if method not in _IDEMPOTENT or not is_broken_off(error):
+            is_late = elapsed() - began_at > _RESEND_SECONDS
+            if method not in _IDEMPOTENT or is_late or not is_broken_off(error):
                 raise
         _log.info("slack connection broke off, sending again", extra={"slack.method": method})
         return self._send_once(request)

@@ -274,6 +274,22 @@ def test_an_update_cut_off_twice_is_given_up(api: WebApi, open_slack: OpenSlack)
     assert len(api.calls) == 2
 
 
+def test_an_update_that_is_cut_off_after_a_while_is_left_to_its_caller(
+    api: WebApi, open_slack: OpenSlack
+) -> None:
+    slack = open_slack(api.url)
+    gate = threading.Event()
+    api.script("chat.update", Answer(cut="fin", gate=gate), Answer())
+    timer = threading.Timer(1.2, gate.set)
+    timer.start()
+
+    with pytest.raises(OutcomeUnknown, match=r"chat\.update: ConnectionError"):
+        slack.update("C1", "1.1", MESSAGE)
+
+    timer.join()
+    assert len(api.calls) == 1
+
+
 @pytest.mark.parametrize("cut", ["fin", "reset"])
 def test_a_post_cut_off_is_never_sent_again(api: WebApi, open_slack: OpenSlack, cut: str) -> None:
     slack = open_slack(api.url)
