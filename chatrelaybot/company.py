@@ -29,9 +29,8 @@ class Company:
 
     def step(self) -> None:
         """Do so once."""
-        if self.shared is not None:
-            self._count(self.shared)
-        self.strays.step()
+        if self.shared is None or self._count(self.shared):
+            self.strays.step()
 
     def leave(self) -> None:
         """Say that we are gone, and what we leave behind."""
@@ -42,12 +41,14 @@ class Company:
         except TransientError as error:
             _log.warning("others not told of the stop", extra={"error": str(error)})
 
-    def _count(self, shared: SharedBudget) -> None:
+    def _count(self, shared: SharedBudget) -> bool:
+        """Count the instances; False: the database is away."""
         try:
             count = self._fleet.beat()
         except TransientError as error:
             _log.warning("other instances not seen", extra={"error": str(error)})
-            return
+            return False
         if count != shared.instance_count:
             _log.info("instances on this database", extra={"count": count})
         shared.instance_count = count
+        return True

@@ -42,6 +42,10 @@ class _Keepsake:
     until: float
 
 
+class _NotYet(TransientError):
+    """Other calls have used up the budget."""
+
+
 class Strays:
     """`note` and `keep` may be called from any thread; one thread calls `step` over and over."""
 
@@ -86,6 +90,8 @@ class Strays:
             for stray in self._fleet.strays():
                 if self._is_right(stray):
                     self._fleet.forget_stray(stray)
+        except _NotYet as error:
+            self._not_before = self._clock() + (error.retry_after or 0.0)
         except TransientError as error:
             self._not_before = self._clock() + (error.retry_after or 0.0)
             _log.warning("strays not put right yet", extra={"error": str(error)})
@@ -154,7 +160,7 @@ class Strays:
         """Ask the other instances for a call; tell the operator of what cannot be put right."""
         grant = self._shared.take(method, channel, spare=0.0) if self._shared else Grant()
         if grant.wait > 0.0:
-            raise TransientError("no budget is left", retry_after=grant.wait)
+            raise _NotYet(retry_after=grant.wait)
         try:
             yield
         except RateLimited as error:
