@@ -41,6 +41,7 @@ class Lease:
 
     id: str
     good_until: float
+    was_overdue: bool = False  #: something was written into Slack when it was over
 
     @property
     def is_good(self) -> bool:

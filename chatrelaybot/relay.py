@@ -67,7 +67,7 @@ class Relay:
             again = error
             draft.leave()
         outcome = draft.settled.result()
-        if outcome is Outcome.DELIVERED and delivery.crash_count:
+        if outcome is Outcome.DELIVERED and (delivery.crash_count or delivery.lease.was_overdue):
             self._keep(draft)
         self._settle(partial(self._conclude, draft, failure, again), delivery, stop)
         if outcome is not Outcome.LEFT:

@@ -88,6 +88,7 @@ class Sender:
 
     def _note_if_late(self, delivery: Delivery, ts: str) -> None:
         if not delivery.lease.is_good:
+            delivery.lease.was_overdue = True
             self._note_stray(delivery.question.id, ts)
 
     def _edit(self, delivery: Delivery, call: Call, *, is_plain: bool) -> None:

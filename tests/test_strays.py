@@ -104,6 +104,29 @@ def test_an_edit_that_came_after_the_lease_is_written_over(
     assert successor.fleet.strays() == []
 
 
+def test_a_lease_that_was_overdue_and_not_lost_is_no_lasting_trouble(
+    workspace: Workspace, desks: tuple[Desk, Desk]
+) -> None:
+    paused, _ = desks
+    delivery = paused.lease()
+    draft = paused.start().open(delivery)
+    paused.wait_until_shown(draft, PLACEHOLDER)
+    late = held(workspace, "chat.update")
+    draft.append("a beginning")
+    workspace.wait_for(lambda: late.count)
+    delivery.lease.good_until = 0.0
+    late.release()
+    workspace.wait_for(lambda: visible(workspace, delivery) == ["a beginning"])
+    workspace.wait_for(lambda: delivery.lease.was_overdue)
+    paused.inbox.extend([delivery.lease])
+
+    assert write(paused, draft, " and an end") == "delivered"
+    paused.strays.step()
+
+    assert visible(workspace, delivery) == ["a beginning and an end"]
+    assert paused.fleet.strays() == []
+
+
 def test_a_post_that_came_after_the_lease_is_deleted(
     workspace: Workspace, desks: tuple[Desk, Desk]
 ) -> None:
