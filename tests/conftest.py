@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from chatrelaybot.daemon import Daemon
+from chatrelaybot.database import Database
 from chatrelaybot.playground.limits import Limits
 from chatrelaybot.playground.workspace import Workspace
 from chatrelaybot.settings import Settings
@@ -34,6 +36,22 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def _postgres() -> Iterator[PostgresServer]:
     with PostgresServer() as server:
         yield server
+
+
+@pytest.fixture(name="url", params=["sqlite", "postgres"])
+def _url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty database, on each engine in turn."""
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        return server.create_database()
+    return f"sqlite:///{tmp_path}/inbox.sqlite3"
+
+
+@pytest.fixture(name="database")
+def _database(url: str) -> Iterator[Database]:
+    with closing(Database(url=url)) as database:
+        database.open()
+        yield database
 
 
 @pytest.fixture(name="workspace")

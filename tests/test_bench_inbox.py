@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,21 +21,6 @@ from tests.postgres import PostgresServer
 
 #: Of the rows, what no two cycles have in common.
 _OWN = {"id", "event_id", "ts", "conversation", "thread_ts", "question_id", "lease_id"}
-
-
-@pytest.fixture(name="url", params=["sqlite", "postgres"])
-def _url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgres":
-        url: str = request.getfixturevalue("postgres").create_database()
-        return url
-    return f"sqlite:///{tmp_path}/inbox.sqlite3"
-
-
-@pytest.fixture(name="database")
-def _database(url: str) -> Iterator[Database]:
-    with closing(Database(url=url)) as database:
-        database.open()
-        yield database
 
 
 @pytest.fixture(name="inbox")

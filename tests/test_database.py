@@ -4,7 +4,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from chatrelaybot.database import Database
 from chatrelaybot.errors import ConfigurationError, TransientError
 from chatrelaybot.schema_upgrade import HEAD
+from tests.group_commit import together, writes
 
 _T = TypeVar("_T")
 
@@ -56,32 +57,6 @@ def note(value: str) -> Callable[[Connection], None]:
 
 def notes(connection: Connection) -> set[str]:
     return set(connection.scalars(text("SELECT note FROM notes")))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end
-        threading.Event().wait(0.001)
-
-
-def together(
-    database: Database, callers: ThreadPoolExecutor, works: list[Callable[[Connection], _T]]
-) -> list[Future[_T]]:
-    """Have the works wait for the writer at the same moment."""
-    is_held, go_on = threading.Event(), threading.Event()
-
-    def hold(_: Connection) -> None:
-        is_held.set()
-        assert go_on.wait(DEADLINE)
-
-    holding = callers.submit(database.write, hold)
-    assert is_held.wait(DEADLINE)
-    futures = [callers.submit(database.write, work) for work in works]
-    wait_until(lambda: f"{len(works)} waiting" in repr(database))
-    go_on.set()
-    holding.result(DEADLINE)
-    return futures
 
 
 def open_error(file: Path) -> str:
@@ -132,14 +107,14 @@ def test_what_waits_at_the_same_moment_shares_a_transaction(
     def transaction(connection: Connection) -> object:
         return connection.get_transaction()
 
-    futures = together(database, callers, [transaction] * 8)
+    futures = together(database, callers, writes(database, [transaction] * 8))
 
     assert len({future.result(DEADLINE) for future in futures}) == 1
 
 
 def test_more_than_fit_one_transaction_are_all_done(database: Database) -> None:
     with ThreadPoolExecutor(151) as callers:
-        futures = together(database, callers, [note(f"{n}") for n in range(150)])
+        futures = together(database, callers, writes(database, [note(f"{n}") for n in range(150)]))
         for future in futures:
             future.result(DEADLINE)
 
@@ -153,7 +128,9 @@ def test_only_the_guilty_one_of_a_group_fails(
         note("broken")(connection)
         raise ZeroDivisionError
 
-    first, guilty, last = together(database, callers, [note("a"), broken, note("b")])
+    first, guilty, last = together(
+        database, callers, writes(database, [note("a"), broken, note("b")])
+    )
 
     with pytest.raises(ZeroDivisionError):
         guilty.result(DEADLINE)
@@ -255,7 +232,7 @@ def test_a_closed_database_takes_no_work(database: Database) -> None:
 def test_a_close_commits_what_waits(
     database: Database, file: Path, callers: ThreadPoolExecutor
 ) -> None:
-    futures = together(database, callers, [note("a"), note("b")])
+    futures = together(database, callers, writes(database, [note("a"), note("b")]))
     database.close()
 
     assert [future.exception(DEADLINE) for future in futures] == [None, None]

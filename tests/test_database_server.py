@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from chatrelaybot.database import Database
 from chatrelaybot.errors import ConfigurationError, TransientError
+from tests.group_commit import together, wait_until, writes
 from tests.postgres import PostgresServer
 
 #: Longer than any wait here should take; seconds.
@@ -86,38 +86,6 @@ def counted(name: str) -> Callable[[Connection], None]:
 
 def counters(connection: Connection) -> dict[str, int]:
     return {row.name: row.value for row in connection.execute(text("SELECT * FROM counters"))}
-
-
-def together(
-    database: Database, callers: ThreadPoolExecutor, *works: Callable[[Connection], object]
-) -> list[Future[object]]:
-    """Have the writer take the works at the same moment, in their order."""
-    is_held, go_on = threading.Event(), threading.Event()
-
-    def hold(_: Connection) -> None:
-        is_held.set()
-        assert go_on.wait(DEADLINE)
-
-    holding = callers.submit(database.write, hold)
-    assert is_held.wait(DEADLINE)
-    futures: list[Future[object]] = []
-    for count, work in enumerate(works, start=1):
-        futures.append(callers.submit(database.write, work))
-        wait_until(partial(has_waiting, database, count))
-    go_on.set()
-    holding.result(DEADLINE)
-    return futures
-
-
-def has_waiting(database: Database, count: int) -> bool:
-    return f"{count} waiting" in repr(database)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end
-        threading.Event().wait(0.001)
 
 
 def refusal(url: str) -> str:
@@ -363,7 +331,9 @@ def test_a_locked_row_holds_up_only_what_needs_it(
     database = open_database(url)
     with raw(url) as other:
         other.execute("SELECT * FROM counters WHERE name = 'a' FOR UPDATE")
-        first, stuck, last = together(database, callers, counted("b"), counted("a"), counted("b"))
+        first, stuck, last = together(
+            database, callers, writes(database, [counted("b"), counted("a"), counted("b")])
+        )
         first.result(DEADLINE)
         last.result(DEADLINE)
         for _ in range(2):
@@ -407,15 +377,12 @@ def test_a_deadlock_of_two_groups_ends_well_for_both(
 
         return work
 
+    first, second = open_database(url), open_database(url)
     with ThreadPoolExecutor(8) as others:
-        futures = [
-            *together(
-                open_database(url), callers, counted("a"), cross([]), counted("b"), counted("b")
-            ),
-            *together(
-                open_database(url), others, counted("b"), cross([]), counted("a"), counted("a")
-            ),
-        ]
+        works = [counted("a"), cross([]), counted("b"), counted("b")]
+        futures = together(first, callers, writes(first, works))
+        works = [counted("b"), cross([]), counted("a"), counted("a")]
+        futures += together(second, others, writes(second, works))
         for future in futures:
             future.result(DEADLINE)
 

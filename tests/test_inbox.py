@@ -3,8 +3,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
@@ -38,18 +37,6 @@ class Bell:
 @pytest.fixture(name="bell")
 def _bell() -> Bell:
     return Bell()
-
-
-@pytest.fixture(name="database", params=["sqlite", "postgres"])
-def _database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres").create_database()
-    else:
-        url = f"sqlite:///{tmp_path / 'inbox.db'}"
-    database = Database(url=url)
-    database.open()
-    yield database
-    database.close()
 
 
 @pytest.fixture(name="inbox")
@@ -442,7 +429,7 @@ def test_leases_are_taken_back_also_when_none_is_extended(inbox: Inbox, database
     assert leased(inbox) == [question(1)]
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_start_takes_up_what_an_earlier_process_was_answering(
     inbox: Inbox, database: Database, bell: Bell
 ) -> None:
@@ -467,7 +454,7 @@ def test_a_start_takes_up_what_an_earlier_process_was_answering(
     assert again.parts == (PostedPart(0, "9.1"),)
 
 
-@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
 def test_where_others_may_live_a_start_takes_up_nothing_before_its_lease_ends(
     inbox: Inbox, database: Database
 ) -> None:
@@ -480,7 +467,7 @@ def test_where_others_may_live_a_start_takes_up_nothing_before_its_lease_ends(
     assert leased(inbox) == [question(1)]
 
 
-@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
 def test_a_lease_is_good_for_less_time_than_the_database_gives(inbox: Inbox) -> None:
     put(inbox, question(1))
     before = elapsed()
@@ -493,7 +480,7 @@ def test_a_lease_is_good_for_less_time_than_the_database_gives(inbox: Inbox) -> 
     assert [*goods, lease.is_good] == [False, True]
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_lease_on_a_file_of_ours_is_good_as_long_as_we_live(inbox: Inbox) -> None:
     put(inbox, question(1))
 

@@ -38,22 +38,6 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 SECRET = "chrysanthemum"
 
 
-@pytest.fixture(name="url", params=["sqlite", "postgres"])
-def _url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgres":
-        server: PostgresServer = request.getfixturevalue("postgres")
-        return server.create_database()
-    return f"sqlite:///{tmp_path / 'inbox.sqlite3'}"
-
-
-@pytest.fixture(name="database")
-def _database(url: str) -> Iterator[Database]:
-    """The database as the daemon has it."""
-    with closing(Database(url=url)) as database:
-        database.open()
-        yield database
-
-
 @pytest.fixture(name="inbox")
 def _inbox(database: Database) -> Inbox:
     return Inbox(database=database, owner="daemon", retention_hours=24.0, queue_limit=5)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from chatrelaybot.errors import LeaseLost
 from chatrelaybot.events import Question
 from chatrelaybot.inbox import Inbox
 from tests.elapsing import elapse
+from tests.group_commit import together
 from tests.postgres import PostgresServer
 
 #: Longer than any wait here should take; seconds.
@@ -126,38 +126,6 @@ def meeting_before(words: str) -> Iterator[None]:
     finally:
         event.remove(Engine, "before_cursor_execute", meet)
     assert len(met) == 2
-
-
-def has_waiting(database: Database, count: int) -> bool:
-    return f"{count} waiting" in repr(database)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end
-        threading.Event().wait(0.001)
-
-
-def together(
-    database: Database, callers: ThreadPoolExecutor, acts: Sequence[Callable[[], object]]
-) -> list[Future[object]]:
-    """Have the writer take what the acts write at the same moment, in their order."""
-    is_held, go_on = threading.Event(), threading.Event()
-
-    def hold(_: Connection) -> None:
-        is_held.set()
-        assert go_on.wait(DEADLINE)
-
-    holding = callers.submit(database.write, hold)
-    assert is_held.wait(DEADLINE)
-    futures = []
-    for count, act in enumerate(acts, start=1):
-        futures.append(callers.submit(act))
-        wait_until(partial(has_waiting, database, count))
-    go_on.set()
-    holding.result(DEADLINE)
-    return futures
 
 
 def turns(instance: Instance) -> list[str]:
@@ -351,15 +319,12 @@ def test_a_group_waits_only_shortly_for_the_one_that_needs_a_locked_question(
     stuck, free = first.inbox.lease(2)
 
     with held(url, stuck.question):
-        ended, enqueued, freed = together(
-            first.database,
-            callers,
-            [
-                partial(first.finish, stuck),
-                partial(first.enqueue, question(3, thread="3.1")),
-                partial(first.finish, free),
-            ],
-        )
+        acts: list[Callable[[], object]] = [
+            partial(first.finish, stuck),
+            partial(first.enqueue, question(3, thread="3.1")),
+            partial(first.finish, free),
+        ]
+        ended, enqueued, freed = together(first.database, callers, acts)
         assert enqueued.result(DEADLINE) == [Enqueued.NEW]
         freed.result(DEADLINE)
         assert first.inbox.extend([]) == set()

@@ -67,14 +67,6 @@ def _beside(start_bot: StartBot, url: str, log: io.StringIO) -> Iterator[Databas
         yield database
 
 
-@pytest.fixture(name="database")
-def _database(url: str) -> Iterator[Database]:
-    """The database without a bot."""
-    with closing(Database(url=url)) as database:
-        database.open()
-        yield database
-
-
 @pytest.fixture(name="inbox")
 def _inbox(database: Database) -> Inbox:
     return inbox_in(database)

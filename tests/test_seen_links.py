@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
@@ -16,18 +14,6 @@ from chatrelaybot.inbox import Inbox
 from chatrelaybot.schema import questions
 from chatrelaybot.seen_links import Place, SeenLinks
 from tests.elapsing import elapse
-
-
-@pytest.fixture(name="database", params=["sqlite", "postgres"])
-def _database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    if request.param == "postgres":
-        url = request.getfixturevalue("postgres").create_database()
-    else:
-        url = f"sqlite:///{tmp_path / 'inbox.db'}"
-    database = Database(url=url)
-    database.open()
-    yield database
-    database.close()
 
 
 @pytest.fixture(name="seen_links")
