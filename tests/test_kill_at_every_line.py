@@ -23,7 +23,7 @@ from tests.killing.verdict import Case, Played
 from tests.postgres import PostgresServer
 
 _SEED = int(os.environ.get("KILL_SEED", "1"))
-_SHARE = 1 if os.environ.get("KILL_LINES") == "all" else 6
+_SHARE = 1 if os.environ.get("KILL_LINES") == "all" else 10
 _CHAINS = 24
 #: With a lease to wait for, which the tests let pass at once.
 _SHARED_CHAINS = 4
