@@ -1,4 +1,4 @@
-"""The tables, for SQLite and PostgreSQL alike; `migrations/` makes them in a database.
+"""The tables, for SQLite and PostgreSQL alike; `migrations/` brings older ones up to them.
 
 Of every conversation one question at a time has the turn: the one being answered, else the oldest
 that waits. A unique index holds that, so that no fault elsewhere can answer two at once, and an
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    Connection,
     Float,
     ForeignKey,
     FromClause,
@@ -190,3 +191,33 @@ _partial_index(
     questions.c.finished_at,
     where=questions.c.finished_at.is_not(None),
 )
+
+#: PostgreSQL alone: a queue changes its rows so often that its planner and its vacuum, which
+#: wait for a share of a table to change, would be late.
+#: https://www.postgresql.org/docs/current/sql-createtable.html#SQL-CREATETABLE-STORAGE-PARAMETERS
+_STORAGE = (
+    "fillfactor = 70",
+    "autovacuum_vacuum_scale_factor = 0",
+    "autovacuum_vacuum_threshold = 1000",
+    "autovacuum_analyze_scale_factor = 0",
+    "autovacuum_analyze_threshold = 1000",
+)
+_POSTGRES_SETTINGS = (
+    *(
+        f"ALTER TABLE {table.name} SET ({', '.join(_STORAGE)})"
+        for table in (questions, reply_parts, budgets, instances)
+    ),
+    # Or the server's statistics would keep samples of questions that are answered.
+    "ALTER TABLE questions ALTER COLUMN text SET STATISTICS 0",
+)
+
+
+def create(connection: Connection) -> None:
+    """Make the tables in a database that has none of them."""
+    dialect = connection.dialect.name
+    for table in metadata.sorted_tables:
+        for index in table.indexes:
+            index.dialect_options[dialect]["where"] = index.info["where"]
+    metadata.create_all(connection)
+    for statement in _POSTGRES_SETTINGS if dialect == "postgresql" else ():
+        connection.execute(text(statement))

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    insert,
+    inspect,
+    select,
+    text,
+)
 
+from chatrelaybot import schema
 from chatrelaybot.errors import ConfigurationError, TransientError
 
 #: The newest step in `migrations/versions`.
@@ -12,15 +24,30 @@ HEAD = "0002"
 _OLD_TABLE = "schema_version"
 _OLD_REVISION = "0001"
 
+#: As Alembic makes it.
+_version = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+
 
 def prepare(connection: Connection) -> None:
     """Bring the tables up to date; within the caller's transaction, which has the database alone.
 
+    An empty database gets them at once, as all steps together would make them; a test compares
+    the two. Alembic takes as long to import as all else that a start needs.
+
     Raises:
         ConfigurationError: A later version of this program has made them.
     """
-    # Alembic is imported only where there is something to do: it takes as long as a whole start.
-    if _revision(connection) != HEAD:
+    revision = _revision(connection)
+    if revision is None and not inspect(connection).has_table(_OLD_TABLE):
+        schema.create(connection)
+        _version.create(connection)
+        connection.execute(insert(_version).values(version_num=HEAD))
+    elif revision != HEAD:
         _upgrade(connection)
 
 
@@ -45,10 +72,9 @@ def check(connection: Connection) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(connection).has_table(_version.name):
         return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision
+    return connection.scalar(select(_version.c.version_num))
 
 
 def _upgrade(connection: Connection) -> None:
