@@ -110,11 +110,13 @@ class Daemon:
 
     def _fail(self, error: Exception) -> None:
         """Stop the daemon because of what a loop has raised; on that loop's thread."""
-        if not isinstance(error, ConfigurationError):
-            _log.critical("a loop died", exc_info=error)
-            error = LoopDied()
-        if self._failure is None:
+        if self._failure is not None:
+            _log.warning("another loop died", extra={"error": type(error).__name__})
+        elif isinstance(error, ConfigurationError):
             self._failure = error
+        else:
+            _log.critical("a loop died", exc_info=error)
+            self._failure = LoopDied()
         self._hurry()
         self._end_wait()
 

@@ -46,8 +46,9 @@ _LEASE_SECONDS = 15.0
 #: How often to look for questions that nobody woke us for, with other instances and without.
 _POLL_SECONDS = 0.5
 _QUIET_POLL_SECONDS = 5.0
-#: How often it is noted what is left of the rate budgets; seconds.
-_REMEMBER_SECONDS = 2.0
+#: How often other instances are told that we are here, and the next start of what is left of the
+#: rate budgets; seconds.
+_FLEET_SECONDS = 5.0
 #: How often old keys are deleted; seconds. Vacuuming waits for a step of this loop.
 _UPKEEP_SECONDS = 600.0
 
@@ -115,10 +116,9 @@ class Parts:
             now=time.monotonic(),
         )
         memory = self._recall(ground, budget)
-        company = self._join(ground, budget)
+        company = self._company(ground, budget)
         editor = self._start_editor(ground, budget, company)
-        if memory is not None:
-            self._remember(memory, editor)
+        self._keep_company(company, memory, editor)
         self._start_upkeep(ground, company)
         self._start_workers(ground.inbox, editor, company)
         self._start_listener(ground)
@@ -161,7 +161,7 @@ class Parts:
         self._patiently(_NO_DATABASE, lambda: memory.recall(budget, time.monotonic()))
         return memory
 
-    def _join(self, ground: _Ground, budget: WorkspaceBudget) -> Company:
+    def _company(self, ground: _Ground, budget: WorkspaceBudget) -> Company:
         database, team_id = ground.database, ground.identity.team_id
         shared = SharedBudget(database=database, team_id=team_id, budget=budget)
         company = Company(
@@ -171,7 +171,6 @@ class Parts:
             reaction=self._settings.slack_busy_reaction or "",
         )
         self._stack.callback(company.leave)
-        self._loop("fleet", company.step, every=_LEASE_SECONDS / 3.0)
         return company
 
     def _start_editor(self, ground: _Ground, budget: WorkspaceBudget, company: Company) -> Editor:
@@ -199,15 +198,22 @@ class Parts:
         self._loop("editor", editor.step, wake=editor.wake, afterwards=editor.let_go)
         return editor
 
-    def _remember(self, memory: RememberedBudget, editor: Editor) -> None:
+    def _keep_company(
+        self, company: Company, memory: RememberedBudget | None, editor: Editor
+    ) -> None:
         def remember() -> None:
             try:
-                memory.remember(editor.buckets, time.monotonic())
+                if memory is not None:
+                    memory.remember(editor.buckets, time.monotonic())
             except TransientError as error:
                 _log.warning("budgets not remembered", extra={"error": str(error)})
 
-        self._loop("budget", remember, every=_REMEMBER_SECONDS)
-        self._stack.callback(remember)  # Before the loop is stopped, and after the last call.
+        def step() -> None:
+            company.step()
+            remember()
+
+        self._stack.callback(remember)  # After the last call, and when the loop is stopped.
+        self._loop("fleet", step, every=_FLEET_SECONDS)
 
     def _start_upkeep(self, ground: _Ground, company: Company) -> None:
         upkeep = Upkeep(
