@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from chatrelaybot.errors import ConfigurationError
 from chatrelaybot.schema import questions
@@ -159,17 +161,24 @@ class PostgresServer:
         return ConfigurationError("DATABASE_URL", problem, mend) if problem else None
 
     def _engine(self, *, size: int, pool_pre_ping: bool = False) -> Engine:
-        given = self._url.normalized_query.get("options", ())
-        options = [*given, *(f"-c {name}={value}" for name, value in _SESSION.items())]
-        return create_engine(
+        engine = create_engine(
             self._url,
-            connect_args={**_CONNECTION, "options": " ".join(options)},
+            connect_args=_CONNECTION,
             hide_parameters=True,
             pool_size=size,
             pool_pre_ping=pool_pre_ping,
             max_overflow=0,
             pool_timeout=_POOL_SECONDS,
         )
+        event.listen(engine, "connect", _configure)
+        return engine
+
+
+def _configure(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    # Not in the `options` of the connection, which poolers refuse or drop.
+    settings = "; ".join(f"SET {name} = '{value}'" for name, value in _SESSION.items())
+    connection.execute(settings)
+    connection.commit()
 
 
 def _code(error: DBAPIError) -> str | None:
