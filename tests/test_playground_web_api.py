@@ -493,6 +493,17 @@ def test_an_idle_connection_is_closed() -> None:
     assert b"not_authed" in received
 
 
+def test_a_caller_that_breaks_off_in_the_middle_is_noted_and_no_accident(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST /api/chat.update HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+    with closing(socket.create_connection(("127.0.0.1", workspace.port), timeout=5)) as client:
+        client.sendall(head)
+
+    workspace.wait_for(lambda: [call.error for call in workspace.calls] == ["request_timeout"])
+    assert caplog.records == []
+
+
 # Rate limits.
 
 

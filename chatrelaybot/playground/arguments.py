@@ -56,7 +56,10 @@ async def read_request(request: web.Request) -> tuple[str | None, dict[str, Any]
 
 
 async def _read_body(request: web.Request) -> dict[str, Any]:
-    body = await request.read()
+    try:
+        body = await request.read()
+    except ConnectionResetError:  # Whoever called was killed in the middle.
+        raise Refusal("request_timeout") from None
     if not body:
         return {}
     if request.content_type == "application/json":
