@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import signal
+import threading
 from collections.abc import Callable
-from contextlib import suppress
-from queue import Empty, SimpleQueue
-from types import FrameType
+from contextlib import closing
 from typing import TypeVar
 
 from chatrelaybot.daemon_parts import Parts
+from chatrelaybot.daemon_signals import Signals
 from chatrelaybot.errors import ChatRelayBotError, ConfigurationError, TransientError
 from chatrelaybot.settings import Settings
 
@@ -28,10 +27,7 @@ class Daemon:
 
     def __init__(self, settings: Settings) -> None:
         self._parts = Parts(settings, patiently=self._patiently, failed=self._fail)
-        self._is_stopping = False
-        #: Ends a wait. Not an event: a signal handler must take no lock that the very thread it
-        #: interrupts may hold, and `put` takes none.
-        self._stops: SimpleQueue[None] = SimpleQueue()
+        self._stopping = threading.Event()
         self._failure: Exception | None = None
 
     @property
@@ -55,14 +51,13 @@ class Daemon:
         Raises:
             Exception: What made the daemon stop, where nobody asked it to.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        try:
-            self.start()
-            self.wait()
-            _log.info("stopping")
-        finally:
-            self.stop()
+        with closing(Signals(on_stop=self._on_stop, failed=self._fail)):
+            try:
+                self.start()
+                self.wait()
+                _log.info("stopping")
+            finally:
+                self.stop()
 
     def start(self) -> None:
         """Build and start all parts; the link comes up in the background."""
@@ -73,10 +68,7 @@ class Daemon:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the daemon is to stop; False: it is not yet."""
-        if not self._is_stopping:
-            with suppress(Empty):
-                self._stops.get(timeout=timeout)
-        return self._is_stopping
+        return self._stopping.wait(timeout)
 
     def stop(self) -> None:
         """Stop all parts in the reverse order of their start.
@@ -84,7 +76,7 @@ class Daemon:
         Raises:
             Exception: What made the daemon stop, where nobody asked it to.
         """
-        self._is_stopping = True
+        self._stopping.set()
         self._parts.close()
         if self._parts.workers is not None:
             _log.info("stopped")
@@ -102,7 +94,7 @@ class Daemon:
                 is_over = self.wait(max(delay, error.retry_after or 0.0))
                 delay = min(_MOST_PATIENCE_SECONDS, delay * 2.0)
             else:
-                if not self._is_stopping:
+                if not self._stopping.is_set():
                     return result
                 is_over = True
             if is_over:
@@ -118,16 +110,13 @@ class Daemon:
             _log.critical("a loop died", exc_info=error)
             self._failure = LoopDied()
         self._hurry()
-        self._end_wait()
+        self._stopping.set()
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._is_stopping:
+    def _on_stop(self) -> None:
+        """Stop, or where that is under way already hurry; on the thread that takes signals."""
+        if self._stopping.is_set():
             self._hurry()
-        self._end_wait()
-
-    def _end_wait(self) -> None:
-        self._is_stopping = True
-        self._stops.put(None)
+        self._stopping.set()
 
     def _hurry(self) -> None:
         if self._parts.workers is not None:

@@ -73,12 +73,7 @@ class Inbox:
         return results
 
     def lease(self, limit: int) -> list[Delivery]:
-        """Take up to `limit` questions whose turn it is.
-
-        The same commit holds the intent to post part 0, unless that part is known already: a
-        first reply needs no `intend_post` of its own. `Delivery.parts` does not show this intent,
-        so that "never tried" and "nobody knows what became of it" stay two things.
-        """
+        """Take up to `limit` questions whose turn it is."""
         if limit <= 0:
             return []
         good_until = self._good_until()
@@ -233,9 +228,6 @@ class Inbox:
         if not rows:
             return []
         parts = _parts(connection, [row.id for row in rows])
-        connection.execute(
-            self._inserts.intend_first, [{"question_id": row.id, "part": 0} for row in rows]
-        )
         ordered = sorted(rows, key=lambda row: (not row.is_refused, row.ts, row.id))
         return [_delivery(row, tuple(parts[row.id]), good_until) for row in ordered]
 

@@ -103,9 +103,9 @@ class Sender:
     def _post(self, delivery: Delivery, call: Call, *, is_plain: bool) -> Posted:
         assert call.message  # noqa: S101 - the draft never asks otherwise
         question = delivery.question
-        # The lease itself carries the intent of a first part, which saves a commit.
-        if call.part > 0 or call.ts is not None or delivery.parts:
-            self._inbox.intend_post(delivery, call.part, stale_ts=call.ts)
+        # Not with the lease, which would save a commit: after a crash every reply that has an
+        # intent must be looked up, and of a crowd most had not come to their post.
+        self._inbox.intend_post(delivery, call.part, stale_ts=call.ts)
         _check(delivery)
         ts = self._slack.post(
             question.channel,

@@ -251,7 +251,6 @@ class Inserts:
             .on_conflict_do_nothing()
             .returning(_q.id, _q.event_id)
         )
-        self.intend_first = insert(reply_parts).values(intent_at=NOW).on_conflict_do_nothing()
         part = insert(reply_parts).from_select(
             [_p.question_id, _p.part, _p.intent_at, _p.ts, _p.stale_ts],
             select(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +104,26 @@ def test_a_locked_database_delays_questions_and_loses_none(
         lambda: [reply.shown for reply in workspace.replies(channel, running)] == ["settled later"]
     )
     assert backend.queries.count("held") == 1
+
+
+#: A signal that another thread than the main one is given, while that one waits for a lock.
+STOPPER = """
+import signal, threading
+from chatrelaybot.daemon_signals import Signals
+
+stopped = threading.Event()
+signals = Signals(on_stop=stopped.set, failed=print)
+threading.Thread(
+    target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+).start()
+print("stopped" if stopped.wait(20) else "waits")
+signals.close()
+"""
+
+
+def test_a_signal_ends_a_wait_whichever_thread_it_reaches() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPER], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stdout.split() == ["stopped"]

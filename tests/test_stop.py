@@ -42,6 +42,7 @@ def _start(workspace: Workspace, backend: AnsweringBackend, tmp_path: Path) -> I
             "BACKEND_URL": backend.url,
             "EDIT_SECONDS": "0.05",
             "LOG_FORMAT": "json",
+            "PYTHONFAULTHANDLER": "1",
             **{name: str(value) for name, value in settings.items()},
         }
         process = subprocess.Popen(
@@ -57,8 +58,11 @@ def _start(workspace: Workspace, backend: AnsweringBackend, tmp_path: Path) -> I
     yield start
     for process in running:
         if process.poll() is None:
+            process.send_signal(signal.SIGABRT)  # Where it hangs, faulthandler says where.
+            threading.Event().wait(0.2)
             process.kill()
-        process.communicate(timeout=10)
+        _, log = process.communicate(timeout=10)
+        print(log)  # noqa: T201 - shown where a test fails
 
 
 def wait_for_a_link(workspace: Workspace, number: int = 1) -> None:
