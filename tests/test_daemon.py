@@ -122,7 +122,7 @@ signals.close()
 
 
 def test_a_signal_ends_a_wait_whichever_thread_it_reaches() -> None:
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - our own words
         [sys.executable, "-c", STOPPER], capture_output=True, text=True, timeout=60, check=True
     )
 
