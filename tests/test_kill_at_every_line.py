@@ -1,6 +1,6 @@
 """Processes killed just before any line of the path of a question: one complete reply comes of it.
 
-KILL_LINES=all kills at every line, which takes some minutes; else it is every sixth of them,
+KILL_LINES=all kills at every line, which takes some minutes; else it is every tenth of them,
 others for each KILL_SEED in a row.
 """
 
