@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from chatrelaybot.budget import Method
@@ -127,48 +128,38 @@ class Strays:
             return True
         if not stray.is_settled:
             return False  # Whoever is answering the question writes over it, or is done soon.
+        channel, ts = stray.channel, stray.ts
         if stray.is_question:
-            return self._unreact(stray.channel, stray)
+            unreact = partial(self._slack.unreact, channel, ts, self._reaction)
+            return self._call(Method.UNREACT, unreact, stray)
         if not stray.is_part:
-            return self._delete(stray.channel, stray)
+            return self._call(Method.DELETE, partial(self._slack.delete, channel, ts), stray)
         keepsake = self._kept.get(stray.question_id)
-        message = keepsake.messages.get(stray.ts) if keepsake else None
+        message = keepsake.messages.get(ts) if keepsake else None
         if keepsake and message and stray.owner == self._fleet.owner:
-            return self._show(stray.channel, stray, message, is_plain=keepsake.is_plain)
+            show = partial(self._slack.update, channel, ts, message, as_plain=keepsake.is_plain)
+            return self._call(Method.UPDATE, show, stray)
         if stray.age > _KEEP_SECONDS:
             _log.error("a reply may show an old text", extra={"question": stray.question_id})
             return True
         return False
 
-    def _unreact(self, channel: str, stray: Stray) -> bool:
-        with self._called(Method.UNREACT, channel, stray):
-            self._slack.unreact(channel, stray.ts, self._reaction)
-        return True
+    def _call(self, method: Method, call: Callable[[], None], stray: Stray) -> bool:
+        """Make a call if the other instances leave room; return True: there is no more to be done.
 
-    def _delete(self, channel: str, stray: Stray) -> bool:
-        with self._called(Method.DELETE, channel, stray):
-            self._slack.delete(channel, stray.ts)
-        return True
-
-    def _show(self, channel: str, stray: Stray, message: Message, *, is_plain: bool) -> bool:
-        with self._called(Method.UPDATE, channel, stray):
-            self._slack.update(channel, stray.ts, message, as_plain=is_plain)
-        return True
-
-    @contextmanager
-    def _called(self, method: Method, channel: str, stray: Stray) -> Iterator[None]:
-        """Ask the other instances for a call; tell the operator of what cannot be put right."""
+        What Slack will never do is for the operator, and no reason to try again.
+        """
+        channel = stray.channel or ""
         grant = self._shared.take(method, channel, spare=0.0) if self._shared else Grant()
         if grant.wait > 0.0:
             raise _NotYet(retry_after=grant.wait)
         try:
-            yield
+            call()
         except RateLimited as error:
             if self._shared is not None:
                 self._shared.refused(method, retry_after=error.retry_after or 0.0)
             raise
         except PermanentError as error:
-            _log.error(
-                "stray not put right",
-                extra={"question": stray.question_id, "error": str(error)},
-            )
+            fields = {"question": stray.question_id, "error": str(error)}
+            _log.error("stray not put right", extra=fields)
+        return True

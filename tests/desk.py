@@ -42,15 +42,16 @@ class Desk:
         self.workspace = workspace
         self.channel = workspace.add_channel("desk")
         self.failures: list[Exception] = []
-        self.database = Database(url=url or f"sqlite:///{directory}/desk.sqlite3")
+        self.url = url or f"sqlite:///{directory}/desk.sqlite3"
+        self.database = Database(url=self.url)
         self.database.open()
         self.inbox = Inbox(database=self.database, owner=name, retention_hours=1.0)
-        self._slack = Slack(bot_token=workspace.bot_token, api_url=workspace.api_url, pool_size=100)
+        self.slack = Slack(bot_token=workspace.bot_token, api_url=workspace.api_url, pool_size=100)
         self.fleet = Fleet(database=self.database, owner=name)
         self.strays = Strays(
             fleet=self.fleet,
             shared=None,
-            slack=self._slack,
+            slack=self.slack,
             reaction="hourglass",
             clock=time.monotonic,
         )
@@ -62,7 +63,7 @@ class Desk:
     ) -> Editor:
         editor = Editor(
             sender=Sender(
-                slack=self._slack,
+                slack=self.slack,
                 inbox=self.inbox,
                 reaction="hourglass",
                 note_stray=self.strays.note,
@@ -129,7 +130,7 @@ class Desk:
         for loop in self._loops:
             loop.stop()
         self._senders.shutdown()
-        self._slack.close()
+        self.slack.close()
         self.database.close()
 
 

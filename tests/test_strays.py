@@ -12,6 +12,8 @@ import pytest
 from chatrelaybot.delivery import Delivery
 from chatrelaybot.draft import Draft, Outcome
 from chatrelaybot.playground.workspace import Workspace
+from chatrelaybot.render import message
+from tests.conftest import StartBot
 from tests.desk import PLACEHOLDER, Desk, calls, settled
 from tests.elapsing import elapse
 from tests.postgres import PostgresServer
@@ -268,3 +270,40 @@ def test_a_reaction_that_came_after_the_lease_is_taken_away(
 
     assert successor.reactions(draft) == []
     assert visible(workspace, delivery) == ["the whole answer"]
+
+
+def test_a_post_that_nobody_saw_is_waited_for_before_another_is_made(desk: Desk) -> None:
+    delivery = desk.lease()
+    late = held(desk.workspace, "chat.postMessage")
+    desk.start().open(delivery)
+    desk.workspace.wait_for(lambda: late.count)
+
+    desk.inbox.recover()
+    (again,) = desk.inbox.lease(1)
+    draft = desk.start().open(again)
+    desk.workspace.wait_for(lambda: calls(desk.workspace, "conversations.replies"))
+    late.release()
+    draft.append("the whole answer")
+    draft.close()
+
+    assert settled(draft) is Outcome.DELIVERED
+    assert visible(desk.workspace, delivery) == ["the whole answer"]
+    assert len(calls(desk.workspace, "chat.postMessage")) == 1
+
+
+def test_a_bot_remembers_what_it_wrote_in_the_place_of_another(
+    start_bot: StartBot, workspace: Workspace, desks: tuple[Desk, Desk]
+) -> None:
+    paused, _ = desks
+    delivery = paused.lease()
+    pause(paused, delivery)
+    start_bot(database_url=paused.url)
+    workspace.wait_for(lambda: visible(workspace, delivery) == ["You asked: a question"])
+    (reply,) = workspace.replies(delivery.question.channel, delivery.question.ts)
+
+    paused.slack.update(reply.channel, reply.ts, message("an old beginning"))
+    paused.strays.note(delivery.question.id, reply.ts)
+    paused.strays.tell()
+
+    workspace.wait_for(lambda: visible(workspace, delivery) == ["You asked: a question"])
+    workspace.wait_for(lambda: paused.fleet.strays() == [])
