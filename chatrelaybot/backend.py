@@ -15,9 +15,12 @@ from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from chatrelaybot import __version__, refusal, sse
+from chatrelaybot.backend_call import BackendCall, BackendCalls
 from chatrelaybot.dialects import Decoder, Delta, Dialect, Failure, Finish, Outcome
 from chatrelaybot.errors import FailureKind, PermanentError, TransientError
 from chatrelaybot.events import Question
+from chatrelaybot.telemetry_metrics import SILENT, Metrics
+from chatrelaybot.telemetry_spans import Span
 
 # A part of this module's interface, though it is the wire that raises it.
 from chatrelaybot.wire import AnswerCancelled as AnswerCancelled
@@ -50,6 +53,7 @@ class Backend:
         pool_size: int,
         ca_bundle: str | None = None,
         reads_per_second: float = _READS_PER_SECOND,
+        metrics: Metrics = SILENT,
     ) -> None:
         """Seconds: to connect; to the headers and between two bytes; between two texts.
 
@@ -66,13 +70,18 @@ class Backend:
         self._idle_seconds = idle_seconds
         self._silence_seconds = silence_seconds
         self._pace = Pace(reads_per_second=reads_per_second)
+        self._calls = BackendCalls(url=url, chat_model=dialect.chat_model, metrics=metrics)
         self._session = _Session()
         trust = _trust(ca_bundle) if url.lower().startswith("https:") else None
         self._session.mount("http://", _Adapter(pool_size=pool_size, trust=trust))
         self._session.mount("https://", _Adapter(pool_size=pool_size, trust=trust))
 
-    def ask(self, question: Question, *, traceparent: str) -> Answer:
-        """Return the answer to be; it connects when it is first read."""
+    def ask(self, question: Question, *, span: Span) -> Answer:
+        """Return the answer to be; it connects when it is first read.
+
+        It is told of below the `span`, whose trace the backend may go on with.
+        """
+        call = self._calls.begin(span)
         wire = Wire(
             pace=self._pace,
             connect_seconds=self._connect_seconds,
@@ -80,8 +89,9 @@ class Backend:
             silence_seconds=self._silence_seconds,
         )
         return Answer(
-            send=lambda: self._send(wire, question, traceparent),
+            send=lambda: self._send(wire, question, call.headers()),
             wire=wire,
+            call=call,
             decoder=self._dialect.decoder(),
         )
 
@@ -89,14 +99,14 @@ class Backend:
         """Close the connections that no answer uses."""
         self._session.close()
 
-    def _send(self, wire: Wire, question: Question, traceparent: str) -> requests.Response:
+    def _send(self, wire: Wire, question: Question, trace: Mapping[str, str]) -> requests.Response:
         body = json.dumps(self._dialect.body(question)).encode()
         headers = {
+            **trace,
             "Accept": "text/event-stream",
             # A compressed answer could be a thousand times as large as it looks.
             "Accept-Encoding": "identity",
             "Content-Type": "application/json",
-            "traceparent": traceparent,
             "Idempotency-Key": question.id,
         }
         try:
@@ -131,9 +141,15 @@ class Answer:
     """One answer, as it comes. One thread reads it; any thread may cancel it."""
 
     def __init__(
-        self, *, send: Callable[[], requests.Response], wire: Wire, decoder: Decoder
+        self,
+        *,
+        send: Callable[[], requests.Response],
+        wire: Wire,
+        call: BackendCall,
+        decoder: Decoder,
     ) -> None:
         self._send = send
+        self._call = call
         self._wire = wire
         self._decoder = decoder
         self._response: requests.Response | None = None
@@ -160,6 +176,7 @@ class Answer:
             for outcome in self._outcomes():
                 wire.check()
                 if isinstance(outcome, Delta):
+                    self._call.took_part()
                     yield outcome
                     wire.has_text = True
                 elif isinstance(outcome, Finish):
@@ -169,6 +186,12 @@ class Answer:
                 else:
                     raise _failed(outcome)
             raise _cut()
+        except (TransientError, PermanentError) as error:
+            self._call.failed(error.kind.value)
+            raise
+        except AnswerCancelled:
+            self._call.failed("cancelled")
+            raise
         finally:
             self.close()
 
@@ -186,9 +209,11 @@ class Answer:
                 response.raw.release_conn()
             response.close()
         self._wire.let_go()
+        self._call.end()
 
     def _outcomes(self) -> Iterator[Outcome]:
         self._response = response = self._send()
+        self._call.answered(response.status_code)
         self._wire.enter_body()
         refused = refusal.of_status(
             response.status_code, response.headers, now=datetime.datetime.now(datetime.UTC)

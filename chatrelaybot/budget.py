@@ -114,6 +114,11 @@ class RateBudget:
         self._refill(now)
         return self._tokens - min(spare, self.burst - 1.0)
 
+    def left(self, now: float) -> float:
+        """Return how many calls may be made at once; below 0: owed."""
+        self._refill(now)
+        return min(0.0, self._tokens) if now < self._blocked_until else self._tokens
+
     def wait(
         self, now: float, *, calls: float = 1.0, spare: float = 0.0, rest: float = 0.0
     ) -> float:

@@ -15,7 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chatrelaybot.delivery import Enqueued, elapsed
@@ -25,6 +25,8 @@ from chatrelaybot.inbox import Inbox
 from chatrelaybot.link import Links
 from chatrelaybot.seen_links import Place, SeenLinks
 from chatrelaybot.slack import Page, Slack
+from chatrelaybot.telemetry_metrics import QUESTIONS, SILENT, Metrics
+from chatrelaybot.telemetry_spans import Spans
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +103,8 @@ class CatchUp:
         links: Links,
         minutes: float,
         retention_hours: float,
-        new_traceparent: Callable[[], str],
+        spans: Spans,
+        metrics: Metrics = SILENT,
         clock: Callable[[], float] = elapsed,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -116,12 +119,17 @@ class CatchUp:
         self._reading = reading
         self._links = links
         self._most_seconds = min(minutes * 60.0, retention_hours * 3600.0)
-        self._new_traceparent = new_traceparent
+        self._spans = spans
+        self._metrics = metrics
         self._clock = clock
         self._now = now
         self._gap_seconds = _GAP_AT_START_SECONDS
         self._round: _Round | None = None
         self._due = self._up_at = clock()
+
+    def answer_in(self, channels: frozenset[str]) -> None:
+        """Take questions from these channels only, from now on; none: from all."""
+        self._reading = replace(self._reading, channels=channels)
 
     def step(self) -> None:
         """Note that the link is up, or read the next page of what was missed.
@@ -240,8 +248,19 @@ class CatchUp:
     def _store(self, questions: Iterable[Question]) -> int:
         """Enqueue questions, oldest first; return how many of them are new."""
         ordered = sorted(questions, key=lambda question: question.ts)
-        results = self._inbox.enqueue([(each, self._new_traceparent()) for each in ordered])
-        return len(results) - results.count(Enqueued.DUPLICATE)
+        spans = [self._spans.publish(question) for question in ordered]
+        results = self._inbox.enqueue(
+            [(each, span.traceparent) for each, span in zip(ordered, spans, strict=True)]
+        )
+        new = [
+            (result, span)
+            for result, span in zip(results, spans, strict=True)
+            if result is not Enqueued.DUPLICATE
+        ]
+        for result, span in new:  # All the others were known, which is no news.
+            self._metrics.count(QUESTIONS, attributes={"result": result.value})
+            span.end()
+        return len(new)
 
     def _end(self, round_: _Round) -> None:
         self._note()

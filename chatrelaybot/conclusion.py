@@ -22,6 +22,7 @@ from chatrelaybot.errors import (
     Undeliverable,
 )
 from chatrelaybot.sender import Posted
+from chatrelaybot.telemetry_metrics import EDITS, RETRY_AFTER, SILENT, Metrics
 
 if TYPE_CHECKING:
     from chatrelaybot.slack import FoundPart
@@ -46,8 +47,9 @@ _DECORATION = frozenset({Method.REACT, Method.UNREACT})
 class Conclusions:
     """Draws conclusions on the editor's thread."""
 
-    def __init__(self, *, budget: WorkspaceBudget) -> None:
+    def __init__(self, *, budget: WorkspaceBudget, metrics: Metrics = SILENT) -> None:
         self._budget = budget
+        self._metrics = metrics
 
     def draw(self, draft: Draft, call: Call, result: object, now: float) -> Outcome | None:
         """Take in how a call ended; return how the reply ends with it, None: it goes on.
@@ -65,8 +67,11 @@ class Conclusions:
             case Method.POST:
                 assert isinstance(result, Posted)  # noqa: S101 - what the sender returns
                 _posted(draft, call, result, now)
+                draft.was_shown()
             case Method.UPDATE:
                 draft.edit_count += 1
+                self._count_edit("sent")
+                self._count_edit("coalesced", max(0, draft.was_shown() - 1))
                 _shows(draft, call, now)
             case Method.DELETE:
                 _deleted(draft, call)
@@ -85,6 +90,8 @@ class Conclusions:
             return Outcome.LEFT
         # Whatever the call was to show or to tidy is still to be done.
         draft.has_news = True
+        if call.method is Method.UPDATE and not isinstance(error, LeaseOverdue):
+            self._count_edit("rate_limited" if isinstance(error, RateLimited) else "failed")
         if isinstance(error, LeaseOverdue):
             draft.not_before = now + _OVERDUE_SECONDS
         elif isinstance(error, RateLimited):
@@ -97,10 +104,14 @@ class Conclusions:
             return _given_up(draft, call, error, now)
         return None
 
+    def _count_edit(self, result: str, count: int = 1) -> None:
+        self._metrics.count(EDITS, count, {"result": result})
+
     def _refused(self, draft: Draft, call: Call, error: RateLimited, now: float) -> None:
         assert call.method is not None  # noqa: S101 - only Slack refuses
         wait = _RETRY_AFTER_SECONDS if error.retry_after is None else error.retry_after
         self._budget.refused(call.method, now, retry_after=wait)
+        self._metrics.count(RETRY_AFTER, wait, {"method": call.method.value})
         draft.has_reaction = draft.has_reaction or call.method is Method.REACT
         _log.warning(
             "refused by rate limit",

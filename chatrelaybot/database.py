@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -16,13 +17,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from chatrelaybot import schema_upgrade
-from chatrelaybot.database_place import Place
-from chatrelaybot.errors import ConfigurationError, TransientError
+from chatrelaybot.database_place import place_of
+from chatrelaybot.errors import TransientError
+from chatrelaybot.telemetry_metrics import COMMIT_DURATION, SILENT, Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -54,33 +56,6 @@ class _Vacuum:
     result: Future[None] = field(default_factory=Future)
 
 
-def place_of(url: str) -> Place:
-    """Return the place that the setting names.
-
-    Raises:
-        ConfigurationError: It names none.
-    """
-    # What the other one needs is not imported.
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):  # the latter of a port that is no number
-        parsed = None  # It may hold a password, so neither it nor SQLAlchemy's words are shown.
-    kind = parsed.get_backend_name() if parsed else None
-    if parsed and kind == "sqlite":
-        from chatrelaybot.database_file import SqliteFile
-
-        return SqliteFile(parsed)
-    if parsed and kind == "postgresql":
-        from chatrelaybot.database_server import PostgresServer
-
-        return PostgresServer(parsed)
-    raise ConfigurationError(
-        "DATABASE_URL",
-        "it names neither an SQLite file nor a PostgreSQL database",
-        "give sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME",
-    ) from None
-
-
 class Database:
     """The database. `write` and `read` may be called from any thread.
 
@@ -88,10 +63,12 @@ class Database:
     fails it is called again in one of its own, so it must do nothing but use its connection.
     """
 
-    def __init__(self, *, url: str) -> None:
+    def __init__(self, *, url: str, metrics: Metrics = SILENT) -> None:
         self._place = place_of(url)
+        self._metrics = metrics
         self._readers: Engine | None = None
         self._is_reachable = False
+        self._busy_since: float | None = None  #: None: the writer is at rest
         self._parts = ExitStack()
         self._thread: threading.Thread | None = None
         #: Guards the two below; notified when work comes and when no more will.
@@ -102,6 +79,11 @@ class Database:
     def __repr__(self) -> str:
         with self._news:
             return f"Database({self._place}, {len(self._waiting)} waiting)"
+
+    @property
+    def waiting_count(self) -> int:
+        """How many writes wait for the writer."""
+        return len(self._waiting)
 
     @property
     def is_shared(self) -> bool:
@@ -117,6 +99,13 @@ class Database:
     def is_reachable(self) -> bool:
         """How the last write went; False where the database is closed."""
         return self._is_reachable
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the current transaction has taken: a frozen server never fails it."""
+        since, thread = self._busy_since, self._thread
+        is_alive = thread is not None and thread.is_alive()
+        return 0.0 if since is None or not is_alive else time.monotonic() - since
 
     def open(self, *, as_owner: bool = True) -> None:
         """Take possession of the database, and bring its tables up to date.
@@ -229,6 +218,7 @@ class Database:
     def _run(self, writer: Engine) -> None:
         while jobs := self._take():
             self._serve(writer, jobs)
+            self._busy_since = None
 
     def _take(self) -> Sequence[_Job | _Vacuum]:
         """Wait for work; return nothing when there will be none any more."""
@@ -252,8 +242,10 @@ class Database:
                 self._vacuum(writer, job)
 
     def _write(self, writer: Engine, jobs: Sequence[_Job]) -> None:
+        self._busy_since = time.monotonic()
         try:
-            results = self._commit(writer, jobs)
+            with self._timed(writer.dialect.name):
+                results = self._commit(writer, jobs)
         except Exception as error:  # noqa: BLE001 - it is the caller's, and raised there
             self._failed(writer, jobs, error)
         else:
@@ -294,6 +286,7 @@ class Database:
             jobs[0].result.set_exception(error)
 
     def _vacuum(self, writer: Engine, job: _Vacuum) -> None:
+        self._busy_since = time.monotonic()
         try:
             with self._mapped():
                 self._place.vacuum(writer)
@@ -311,6 +304,18 @@ class Database:
         if not self._is_reachable:
             _log.info("database reachable again")
         self._is_reachable = True
+
+    @contextmanager
+    def _timed(self, system: str) -> Iterator[None]:
+        attributes = {"db.system.name": system, "db.operation.name": "COMMIT"}
+        began_at = time.monotonic()
+        try:
+            yield
+        except Exception as error:
+            attributes["error.type"] = type(error).__name__
+            raise
+        finally:
+            self._metrics.record(COMMIT_DURATION, time.monotonic() - began_at, attributes)
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from chatrelaybot.errors import ConfigurationError
 
@@ -45,3 +45,30 @@ class Place(Protocol):
 
     def unusable(self, error: DBAPIError) -> ConfigurationError | None:
         """Return what a person must mend before it can be used; None: it may pass by itself."""
+
+
+def place_of(url: str) -> Place:
+    """Return the place that the setting names.
+
+    Raises:
+        ConfigurationError: It names none.
+    """
+    # What the other one needs is not imported.
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # the latter of a port that is no number
+        parsed = None  # It may hold a password, so neither it nor SQLAlchemy's words are shown.
+    kind = parsed.get_backend_name() if parsed else None
+    if parsed and kind == "sqlite":
+        from chatrelaybot.database_file import SqliteFile
+
+        return SqliteFile(parsed)
+    if parsed and kind == "postgresql":
+        from chatrelaybot.database_server import PostgresServer
+
+        return PostgresServer(parsed)
+    raise ConfigurationError(
+        "DATABASE_URL",
+        "it names neither an SQLite file nor a PostgreSQL database",
+        "give sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME",
+    ) from None

@@ -77,6 +77,8 @@ class Counts:
     waiting: int
     running: int
     dead: int
+    #: How long the oldest that waits has been here; None: none waits.
+    oldest_seconds: float | None = field(default=None, compare=False)
 
 
 def elapsed() -> float:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from chatrelaybot.budget import Method
 from chatrelaybot.delivery import Delivery
 from chatrelaybot.render import Message, Rendering
+from chatrelaybot.telemetry_spans import NO_SPAN, Span
 
 #: How long after its sender's death a post may still come to light; seconds.
 _POST_SECONDS = 3.0
@@ -59,6 +60,7 @@ class Call:
     part: int = 0
     message: Message | None = None
     ts: str | None = None  #: of the message to edit or delete, or that a post replaces
+    is_passing: bool = False  #: an edit that a later one will replace
 
 
 @dataclass(slots=True)
@@ -83,8 +85,11 @@ class Draft:
         placeholder: Message,
         now: float,
         announce: Callable[[Draft], None],
+        span: Span = NO_SPAN,
     ) -> None:
+        """`span` is the one that tells of this try."""
         self.delivery = delivery
+        self.span = span
         self.settled: Future[Outcome] = Future()
         self.timeline = Timeline(opened=now)
         self.edit_count = 0
@@ -124,6 +129,9 @@ class Draft:
         self.is_plain = False
         self._placeholder = placeholder
         self._exact_count = 0  #: leading parts that show all they ever will
+        #: Pieces of text that came from the backend: taken in, in the call that was begun last,
+        #: and on show.
+        self._taken_count = self._begun_count = self._shown_count = 0
         self._last_call: Call | None = None
 
     def __repr__(self) -> str:
@@ -237,8 +245,15 @@ class Draft:
     def started(self, call: Call) -> None:
         """Remember the call that is under way."""
         self.in_flight = call
+        self._begun_count = self._taken_count
         if call is self._last_call:  # Else it only mends, and what was to be shown still is.
             self.has_news = self.has_reaction or call.part + 1 < self.rendering.part_count()
+
+    def was_shown(self) -> int:
+        """Note that the last call showed what it was to; return how many pieces that added."""
+        added = self._begun_count - self._shown_count
+        self._shown_count = self._begun_count
+        return added
 
     def concluded(self) -> None:
         """Forget what was to be done: a call has ended."""
@@ -273,6 +288,7 @@ class Draft:
         closing = self._closing
         while self._arrived:
             self.rendering.append(self._arrived.popleft())
+            self._taken_count += 1
         if closing is not None and not self.rendering.is_closed:
             self.rendering.close(note=closing[0])
 
@@ -284,7 +300,8 @@ class Draft:
         for index in range(self._exact_count, min(part_count, len(self.parts))):
             message, part = self.rendering.part(index), self.parts[index]
             if part.shown != message:
-                return Call(Method.UPDATE, index, message, part.ts)
+                is_passing = not self.rendering.is_closed and index >= sealed_count
+                return Call(Method.UPDATE, index, message, part.ts, is_passing)
             if index < sealed_count:
                 self._exact_count = index + 1
         if part_count > len(self.parts):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from chatrelaybot import telemetry_spans
 from chatrelaybot.budget import Method, WorkspaceBudget
 from chatrelaybot.conclusion import Conclusions
 from chatrelaybot.delivery import Delivery
@@ -24,6 +25,8 @@ from chatrelaybot.pacing import Pacing
 from chatrelaybot.render import Message
 from chatrelaybot.sender import Sender
 from chatrelaybot.shared_budget import Grant, SharedBudget
+from chatrelaybot.telemetry_metrics import EDITS, SILENT, Metrics
+from chatrelaybot.telemetry_spans import NO_SPAN, Span
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +66,7 @@ class Editor:
         habits: Habits,
         clock: Callable[[], float],
         shared: SharedBudget | None = None,
+        metrics: Metrics = SILENT,
     ) -> None:
         """`shared` is asked for each call; None: the budget is this instance's alone."""
         self._sender = sender
@@ -71,7 +75,8 @@ class Editor:
         self._habits = habits
         self._clock = clock
         self._news: queue.SimpleQueue[Draft | _Done | None] = queue.SimpleQueue()
-        self._conclusions = Conclusions(budget=budget)
+        self._conclusions = Conclusions(budget=budget, metrics=metrics)
+        self._metrics = metrics
         self._pacing = Pacing(
             budget=budget,
             edit_seconds=habits.edit_seconds,
@@ -83,13 +88,17 @@ class Editor:
         #: How the budgets stood after the last call. Replaced as a whole, so any thread may look.
         self.buckets = budget.buckets
 
-    def open(self, delivery: Delivery) -> Draft:
-        """Begin a reply; its placeholder is on its way without a further word."""
+    def open(self, delivery: Delivery, span: Span = NO_SPAN) -> Draft:
+        """Begin a reply; its placeholder is on its way without a further word.
+
+        What is done for it is told below the `span`.
+        """
         draft = Draft(
             delivery=delivery,
             placeholder=self._habits.placeholder,
             now=self._clock(),
             announce=self._news.put,
+            span=span,
         )
         self._news.put(draft)
         return draft
@@ -144,7 +153,8 @@ class Editor:
             if news.grant.wait > 0.0:
                 news.draft.put_off(until=now + news.grant.wait)
                 return
-            outcome = self._conclusions.draw(news.draft, news.call, news.result, now)
+            with telemetry_spans.active(news.draft.span):
+                outcome = self._conclusions.draw(news.draft, news.call, news.result, now)
             if outcome is not None:
                 self._settle(news.draft, outcome)
         elif news is not None and not news.settled.done():
@@ -209,6 +219,8 @@ class Editor:
             return self._start_when_allowed(draft, call, now)
         if draft.rendering.is_closed:
             self._settle(draft, Outcome.DELIVERED)
+        elif draft.parts:
+            self._metrics.count(EDITS, attributes={"result": "unchanged"})
         return _IDLE_SECONDS
 
     def _wait(self, draft: Draft, now: float) -> float:
@@ -255,7 +267,8 @@ class Editor:
         try:
             grant = self._ask_others(draft, call, spare)
             if not grant.wait:
-                result = self._sender.make(draft.delivery, call, is_plain=draft.is_plain)
+                with telemetry_spans.active(draft.span):
+                    result = self._sender.make(draft.delivery, call, is_plain=draft.is_plain)
         except RateLimited as error:
             result = error
             self._tell_others(call, error)

@@ -91,9 +91,18 @@ def parse(envelope: Mapping[str, Any], reading: Reading) -> Question | Control |
     if kind != "events_api" or not isinstance(payload, Mapping):
         return None
     event = payload.get("event")
-    if not isinstance(event, Mapping) or not _is_addressed(event, reading):
+    if not isinstance(event, Mapping) or _objection(event, reading) is not None:
         return None
     return _question(payload, event, reading)
+
+
+def why_ignored(envelope: Mapping[str, Any], reading: Reading) -> str:
+    """Return in a word why `parse` finds no question in an envelope; there are few such words."""
+    payload = envelope.get("payload")
+    event = payload.get("event") if isinstance(payload, Mapping) else None
+    if envelope.get("type") != "events_api" or not isinstance(event, Mapping):
+        return "not_an_event"
+    return _objection(event, reading) or "incomplete"
 
 
 def is_mention(message: Mapping[str, Any], reading: Reading) -> bool:
@@ -101,20 +110,23 @@ def is_mention(message: Mapping[str, Any], reading: Reading) -> bool:
     return re.search(_mention(reading), str(message.get("text"))) is not None
 
 
-def _is_addressed(event: Mapping[str, Any], reading: Reading) -> bool:
-    if not all(isinstance(event.get(key), str) for key in ("channel", "ts", "user")):
-        return False
-    if event.get("bot_id") or event["user"] == reading.identity.user_id or event.get("hidden"):
-        return False
+def _objection(event: Mapping[str, Any], reading: Reading) -> str | None:
+    """Return why an event is not for us; None: it is."""
+    if event.get("bot_id") or event.get("user") == reading.identity.user_id:
+        return "from_a_bot"
     subtype = event.get("subtype")
-    if subtype is not None and subtype not in _SPOKEN_SUBTYPES:
-        return False
+    if event.get("hidden") or (subtype is not None and subtype not in _SPOKEN_SUBTYPES):
+        return "not_spoken"
+    if not all(isinstance(event.get(key), str) for key in ("channel", "ts", "user")):
+        return "incomplete"
     if reading.channels and event["channel"] not in reading.channels:
-        return False
-    if event.get("type") == "app_mention":
-        return True
+        return "other_channel"
+    return None if _is_addressed(event, reading) else "not_addressed"
+
+
+def _is_addressed(event: Mapping[str, Any], reading: Reading) -> bool:
     if event.get("type") != "message":
-        return False
+        return event.get("type") == "app_mention"
     # Slack sends no app_mention for direct messages, whether we are mentioned or not:
     # https://docs.slack.dev/reference/events/app_mention
     if event.get("channel_type") == "im":

@@ -9,6 +9,7 @@ So nothing that `step` waits for, be it Slack's Web API, holds up an ack.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -17,8 +18,10 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from chatrelaybot.errors import PermanentError, TransientError
+from chatrelaybot.link_record import LinkRecord
 from chatrelaybot.link_session import Ended, Hello, Leaving, Link, Notice, Received
 from chatrelaybot.link_socket import Dialer
+from chatrelaybot.telemetry_metrics import SILENT, Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -56,12 +59,19 @@ class Links:
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
         patience: Patience = Patience(),
+        on_change: Callable[[], None] = lambda: None,
+        metrics: Metrics = SILENT,
     ) -> None:
-        """`open_url()` calls apps.connections.open; `chance()` is between 0 and 1."""
+        """`open_url()` calls apps.connections.open; `chance()` is between 0 and 1.
+
+        `on_change()` is called on the thread of `step` when a link comes up, is lost, or fails.
+        """
         self._open_url = open_url
         self._clock = clock
         self._chance = chance
         self._patience = patience
+        self._on_change = on_change
+        self._record = LinkRecord(clock=clock, metrics=metrics)
         self._dialer = Dialer(timeout=patience.connect)
         self._received: SimpleQueue[Received | SimpleQueue[None] | None] = SimpleQueue()
         #: Whoever waits until all that came before is done with. The receiving thread's alone.
@@ -78,6 +88,7 @@ class Links:
         self._hello_count = 0
         self._failure_count = 0  # tries without a hello, in a row
         self._unsettled_count = 0  # links that were up for a short time only, in a row
+        self._trouble = ""  # why no link serves
 
     # For any thread.
 
@@ -94,6 +105,21 @@ class Links:
         """When Slack was last heard of over the link that serves, by our clock."""
         link = self._serving
         return None if link is None else link.last_life
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no link, where one was lost, or could not be opened."""
+        return self._trouble
+
+    @property
+    def late_seconds(self) -> float:
+        """How long `step` has not done what is due."""
+        return max(0.0, self._clock() - self._next_due())
+
+    @property
+    def downtime_seconds(self) -> float:
+        """How long there was no link, all in all."""
+        return self._record.downtime_seconds
 
     @property
     def reconnect_count(self) -> int:
@@ -152,15 +178,19 @@ class Links:
             self._open()
 
     def _wait_seconds(self) -> float:
-        now = self._clock()
-        times = [now + _STEP_SECONDS, *(end for _, end in self._retiring)]
-        if self._due is not None:
-            times.append(self._due)
-        if self._coming is not None:
-            times.append(self._coming.opened_at + self._patience.hello)
-        if self._serving is not None:
-            times.append(self._serving.last_life + self._patience.silence)
-        return max(0.0, min(times) - now)
+        return min(_STEP_SECONDS, max(0.0, self._next_due() - self._clock()))
+
+    def _next_due(self) -> float:
+        # Each is looked at once: from another thread it may be gone at the second look.
+        due, coming, serving = self._due, self._coming, self._serving
+        times = [end for _, end in self._retiring]
+        if due is not None:
+            times.append(due)
+        if coming is not None:
+            times.append(coming.opened_at + self._patience.hello)
+        if serving is not None:
+            times.append(serving.last_life + self._patience.silence)
+        return min(times, default=math.inf)
 
     def _take(self, notice: Notice | None) -> None:
         if isinstance(notice, Hello):
@@ -200,6 +230,7 @@ class Links:
         if self._serving is not None:
             self._retiring.append((self._serving, now + self._patience.grace))
         self._serving, self._coming = link, None
+        self._record.came_up()
         self._hello_at = now
         self._hello_count += 1
         self._failure_count = 0
@@ -211,6 +242,7 @@ class Links:
                 "reconnect_count": self.reconnect_count,
             },
         )
+        self._on_change()
 
     def _on_leaving(self, leaving: Leaving) -> None:
         """Open a new link; one that is due or coming already will do."""
@@ -252,9 +284,11 @@ class Links:
             link.close()
 
     def _lose(self, reason: str) -> None:
-        self._serving = None
+        self._serving, self._trouble = None, reason
+        self._record.went_down()
         if self._is_closed:
             return
+        self._on_change()
         _log.warning("link lost", extra={"reason": reason})
         self._replace(reason)
 
@@ -262,6 +296,7 @@ class Links:
         """Make a new link due, unless one is due or coming."""
         if self._due is not None or self._coming is not None:
             return
+        self._record.replaced(reason)
         now = self._clock()
         if now - self._hello_at >= self._patience.settled:
             self._unsettled_count = 0
@@ -274,6 +309,9 @@ class Links:
         if self._is_closed:
             return
         self._failure_count += 1
+        self._record.replaced(reason)
+        self._trouble = reason
+        self._on_change()
         seconds = self._back_off(self._failure_count + self._unsettled_count)
         seconds = max(seconds, retry_after or 0.0)
         self._due = self._clock() + seconds

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ from websocket import WebSocketApp, WebSocketConnectionClosedException, WebSocke
 
 _log = logging.getLogger(__name__)
 
+#: Errors of a link that have a plainer name than their own.
+_REASONS = {
+    "ConnectionResetError": "reset",
+    "WebSocketBadStatusException": "handshake refused",
+    "WebSocketConnectionClosedException": "hung up",
+}
 #: Only envelopes hold this. In a text it cannot stand like so: its quotes would be escaped.
 _ENVELOPE = b'"envelope_id"'
 #: How long Slack gets to answer our close frame, and then our reader to end; seconds.
@@ -31,6 +38,7 @@ class Received:
 
     link: Link
     text: bytes
+    arrived_at: float | None = None  #: seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,7 @@ class Link(SocketModeClient):
         """Hand a message over, on the reading thread."""
         text = message.encode() if isinstance(message, str) else message
         if _ENVELOPE in text:
-            self._deliver(Received(self, text))
+            self._deliver(Received(self, text, time.time()))
         else:
             self._take_control(text)
 
@@ -210,7 +218,8 @@ class Link(SocketModeClient):
     def _on_error(self, _session: WebSocketApp, error: Exception) -> None:
         # 409 and the like for a handshake, 1000 and the like for a close frame.
         status = getattr(error, "status_code", None)
-        self._reason = f"{type(error).__name__} {status or ''}".strip()
+        name = type(error).__name__
+        self._reason = f"{_REASONS.get(name, name)} {status or ''}".strip()
         # Else websocket-client would wait three seconds for the answer to a close frame.
         self.abort()
 

@@ -10,15 +10,17 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chatrelaybot.delivery import Enqueued
 from chatrelaybot.errors import TransientError
-from chatrelaybot.events import Question, Reading, parse
+from chatrelaybot.events import Question, Reading, parse, why_ignored
 from chatrelaybot.inbox import Inbox
 from chatrelaybot.link import Links
 from chatrelaybot.link_session import Received
+from chatrelaybot.telemetry_metrics import IGNORED, QUESTIONS, SILENT, Metrics
+from chatrelaybot.telemetry_spans import Span, Spans
 
 _log = logging.getLogger(__name__)
 
@@ -57,17 +59,22 @@ class Listener:
         links: Links,
         inbox: Inbox,
         reading: Reading,
-        new_traceparent: Callable[[], str],
+        spans: Spans,
+        metrics: Metrics = SILENT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`new_traceparent()` begins a trace."""
         self._links = links
         self._inbox = inbox
         self._reading = reading
-        self._new_traceparent = new_traceparent
+        self._spans = spans
+        self._metrics = metrics
         self._clock = clock
         self._next_warning = clock()
         self.counts = Counts()
+
+    def answer_in(self, channels: frozenset[str]) -> None:
+        """Take questions from these channels only, from now on; none: from all."""
+        self._reading = replace(self._reading, channels=channels)
 
     def step(self) -> None:
         """Wait for envelopes, and deal with all that are here."""
@@ -89,21 +96,36 @@ class Listener:
             return _Asked(question, received, envelope_id)
         self.counts.ignored += 1
         received.link.ack(envelope_id)
+        self._metrics.count(IGNORED, attributes={"reason": why_ignored(envelope, self._reading)})
         return None
 
     def _store(self, asked: Sequence[_Asked]) -> None:
-        questions = [(one.question, self._new_traceparent()) for one in asked]
+        spans = [
+            self._spans.publish(one.question, arrived_at=one.received.arrived_at) for one in asked
+        ]
+        traceparents = [span.traceparent for span in spans]
         try:
-            results = self._inbox.enqueue(questions)
+            results = self._inbox.enqueue(
+                [(one.question, at) for one, at in zip(asked, traceparents, strict=True)]
+            )
         except TransientError as error:
             # Not acked, so Slack sends them again.
             self.counts.failed += len(asked)
+            self._metrics.count(QUESTIONS, len(asked), {"result": "failed"})
             self._warn(error)
             return
         for one in asked:
             one.received.link.ack(one.envelope_id)
+        self._note(results, spans)
+
+    def _note(self, results: Sequence[Enqueued], spans: Sequence[Span]) -> None:
         self.counts.duplicates += results.count(Enqueued.DUPLICATE)
         self.counts.refused += results.count(Enqueued.REFUSED)
+        for result, span in zip(results, spans, strict=True):
+            self._metrics.count(QUESTIONS, attributes={"result": result.value})
+            if result is not Enqueued.DUPLICATE:  # Its trace began with its first delivery.
+                span.add_event("ack", {})
+                span.end()
 
     def _warn(self, error: TransientError) -> None:
         now = self._clock()

@@ -21,6 +21,9 @@ from chatrelaybot.errors import (
     TransientError,
 )
 from chatrelaybot.inbox import Inbox
+from chatrelaybot.relay_journal import Entry, Journal, log_finished
+from chatrelaybot.telemetry_metrics import SILENT, Metrics
+from chatrelaybot.telemetry_spans import NO_SPANS, Spans
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class Relay:
         backend: Backend,
         editor: Editor,
         answer_max_chars: int,
+        spans: Spans = NO_SPANS,
+        metrics: Metrics = SILENT,
         keep: Callable[[Draft], None] | None = None,
     ) -> None:
         """`keep` is given replies that an earlier holder of the question may still write into."""
@@ -51,10 +56,15 @@ class Relay:
         self._editor = editor
         self._answer_max_chars = answer_max_chars
         self._keep = keep or (lambda _: None)
+        self._journal = Journal(spans=spans, metrics=metrics)
 
     def answer(self, delivery: Delivery, stop: Future[Stop]) -> None:
         """Answer one question and settle it. `stop`, once done, gives the question back."""
-        draft = self._editor.open(delivery)
+        with self._journal.processing(delivery) as entry:
+            self._answer(delivery, stop, entry)
+
+    def _answer(self, delivery: Delivery, stop: Future[Stop], entry: Entry) -> None:
+        draft = self._editor.open(delivery, entry.span)
         stop.add_done_callback(lambda stop: draft.leave(note=_farewell(stop.result())))
         failure: FailureKind | None = None
         again: TransientError | None = None
@@ -67,11 +77,13 @@ class Relay:
             again = error
             draft.leave()
         outcome = draft.settled.result()
+        entry.ended(draft, outcome, failure, again)
         if outcome is Outcome.DELIVERED and (delivery.crash_count or delivery.lease.was_overdue):
             self._keep(draft)
-        self._settle(partial(self._conclude, draft, failure, again), delivery, stop)
+        with entry.settling():
+            self._settle(partial(self._conclude, draft, failure, again), delivery, stop)
         if outcome is not Outcome.LEFT:
-            _log_finished(draft, outcome, failure)
+            log_finished(draft, outcome, failure)
 
     def _fill(self, draft: Draft, delivery: Delivery) -> tuple[FailureKind | None, str | None]:
         """Stream the answer into the draft; return what it lacks, and the note that ends it.
@@ -93,6 +105,7 @@ class Relay:
         try:
             return self._stream(stream, delivery)
         except (TransientError, PermanentError) as error:
+            self._journal.backend_failed(error.kind)
             _log_failed(delivery, error)
             may_retry = isinstance(error, TransientError) and delivery.attempt <= _MOST_RETRIES
             if may_retry and not stream.has_text:
@@ -105,7 +118,7 @@ class Relay:
             return FailureKind.INTERNAL
 
     def _stream(self, stream: _Stream, delivery: Delivery) -> FailureKind | None:
-        with self._backend.ask(delivery.question, traceparent=delivery.traceparent) as answer:
+        with self._backend.ask(delivery.question, span=stream.draft.span) as answer:
             stream.draft.settled.add_done_callback(lambda _: answer.cancel())
             for delta in answer:
                 if not stream.take(delta.text):
@@ -188,29 +201,5 @@ def _log_failed(delivery: Delivery, error: ChatRelayBotError) -> None:
             "attempt": delivery.attempt,
             "kind": kind.value,
             "error": str(error),
-        },
-    )
-
-
-def _log_finished(draft: Draft, outcome: Outcome, failure: FailureKind | None) -> None:
-    line, delivery = draft.timeline, draft.delivery
-    seconds = {
-        "placeholder_seconds": line.placeholder,
-        "first_text_seconds": line.first_text,
-        "closed_seconds": line.closed,
-        "total_seconds": line.settled,
-    }
-    _log.info(
-        "reply finished",
-        extra={
-            "question": delivery.question.id,
-            "channel": delivery.question.channel,
-            "outcome": outcome.value,
-            "failure": failure and failure.value,
-            "attempt": delivery.attempt,
-            **{name: round(at - line.opened, 3) for name, at in seconds.items() if at is not None},
-            "edits": draft.edit_count,
-            "parts": len(draft.parts),
-            "characters": draft.rendering.length,
         },
     )

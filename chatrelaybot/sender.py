@@ -96,7 +96,13 @@ class Sender:
         assert call.message  # noqa: S101 - nor so
         _check(delivery)
         try:
-            self._slack.update(delivery.question.channel, call.ts, call.message, as_plain=is_plain)
+            self._slack.update(
+                delivery.question.channel,
+                call.ts,
+                call.message,
+                as_plain=is_plain,
+                is_passing=call.is_passing,
+            )
         finally:
             self._note_if_late(delivery, call.ts)
 

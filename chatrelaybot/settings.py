@@ -19,6 +19,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -31,7 +32,8 @@ from chatrelaybot.errors import ConfigurationError
 from chatrelaybot.events import ReplyIn
 
 _DATABASE_FILE = "chatrelaybot.sqlite3"
-_ENV_FILE = ".env"
+#: In the working directory.
+ENV_FILE = ".env"
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -64,7 +66,7 @@ class Settings(BaseSettings):
     """The settings of the program, in the order of the README's table."""
 
     model_config = SettingsConfigDict(
-        env_file=_ENV_FILE,
+        env_file=ENV_FILE,
         env_file_encoding="utf-8",
         env_ignore_empty=True,
         enable_decoding=False,
@@ -215,7 +217,9 @@ class Settings(BaseSettings):
         description="DEBUG, INFO, WARNING or ERROR; empty: INFO, in the playground WARNING",
     )
     otel_exporter: Annotated[Literal["otlp", "console", "none"], _ANY_CASE] = Field(
-        default="none", description="where traces, metrics and logs go: otlp, console or none"
+        default="none",
+        description="where traces, metrics and logs go: otlp, console or none; "
+        "OpenTelemetry's own OTEL_* variables are honoured, and win",
     )
 
     @model_validator(mode="before")
@@ -267,34 +271,45 @@ def load_settings(*, needs_slack: bool = True) -> Settings:
     if isinstance(settings, ConfigurationError):
         # Raised here, where pydantic's error, which holds the values, is no longer its context.
         raise settings
-    for name, prefix in (("slack_bot_token", "xoxb-"), ("slack_app_token", "xapp-")):
-        if needs_slack and not getattr(settings, name).get_secret_value():
-            raise ConfigurationError(
-                name.upper(), "it is not set", f"set it to the Slack app's {prefix}… token"
-            )
+    for missing in missing_tokens(settings) if needs_slack else ():
+        raise missing
     return settings
+
+
+def missing_tokens(settings: Settings) -> list[ConfigurationError]:
+    """Name the tokens that are not set, which only what talks to Slack needs."""
+    return [
+        ConfigurationError(
+            name.upper(), "it is not set", f"set it to the Slack app's {prefix}… token"
+        )
+        for name, prefix in (("slack_bot_token", "xoxb-"), ("slack_app_token", "xapp-"))
+        if not getattr(settings, name).get_secret_value()
+    ]
 
 
 def _read() -> Settings | ConfigurationError:
     try:
         return Settings()
     except ValidationError as error:
-        return _explain(error)
+        return explain(error)[0]
     except (OSError, UnicodeDecodeError) as error:
-        file = getattr(error, "filename", None) or f"{_ENV_FILE} or a credential"
+        file = getattr(error, "filename", None) or f"{ENV_FILE} or a credential"
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         return ConfigurationError(str(file), f"cannot be read ({reason})", "mend or remove it")
 
 
-def _explain(error: ValidationError) -> ConfigurationError:
-    """Put the first of pydantic's findings into one line."""
-    first = error.errors(include_url=False)[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
-    cause = first.get("ctx", {}).get("error")
+def explain(error: ValidationError) -> list[ConfigurationError]:
+    """Put each of pydantic's findings into one line."""
+    return [_explain(found) for found in error.errors(include_url=False)]
+
+
+def _explain(found: ErrorDetails) -> ConfigurationError:
+    name = str(found["loc"][0]) if found["loc"] else ""
+    cause = found.get("ctx", {}).get("error")
     if isinstance(cause, checks.WrongValue):
         return ConfigurationError(cause.setting or name.upper(), cause.problem, cause.mend)
-    default = Settings.model_fields[name].get_default()
-    problem = f"{_shown(first['input'])} {first['msg'].removeprefix('Input ')}"
+    default = Settings.model_fields[name].get_default(call_default_factory=True)
+    problem = f"{_shown(found['input'])} {found['msg'].removeprefix('Input ')}"
     return ConfigurationError(
         name.upper(), problem, f"mend it, or leave it empty for the default ({default})"
     )

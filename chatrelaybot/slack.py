@@ -15,8 +15,11 @@ from slack_sdk.errors import SlackApiError
 from chatrelaybot.errors import OutcomeUnknown, TransientError
 from chatrelaybot.events import Identity
 from chatrelaybot.render import Message
+from chatrelaybot.slack_calls import SlackCalls
 from chatrelaybot.slack_client import PooledWebClient
 from chatrelaybot.slack_errors import OPEN_LINK, Refusal, failure, token_error
+from chatrelaybot.telemetry_metrics import SILENT, Metrics
+from chatrelaybot.telemetry_spans import Value
 
 _log = logging.getLogger(__name__)
 
@@ -55,13 +58,20 @@ class Slack:
     """The calls that this program makes. Safe for any number of threads."""
 
     def __init__(
-        self, *, bot_token: str, api_url: str, pool_size: int, timeout: float = 30.0
+        self,
+        *,
+        bot_token: str,
+        api_url: str,
+        pool_size: int,
+        timeout: float = 30.0,
+        metrics: Metrics = SILENT,
     ) -> None:
         """`pool_size` is the number of calls at once; `timeout`, in seconds, is for an answer."""
         _check_token("chat.postMessage", bot_token)
         self._client = PooledWebClient(
             token=bot_token, api_url=api_url, pool_size=pool_size, timeout=timeout
         )
+        self._calls = SlackCalls(api_url=api_url, metrics=metrics)
         self._identity: Identity | None = None
 
     @property
@@ -116,10 +126,23 @@ class Slack:
         }
         if thread_ts is not None:
             payload["thread_ts"] = thread_ts
-        return _text(self._call("chat.postMessage", body=payload), "chat.postMessage", "ts")
+        facts = {"chatrelaybot.part": part, "chatrelaybot.characters": len(message.markdown)}
+        answer = self._call("chat.postMessage", body=payload, facts=facts)
+        return _text(answer, "chat.postMessage", "ts")
 
-    def update(self, channel: str, ts: str, message: Message, *, as_plain: bool = False) -> None:
-        """Show `message` in the place of what the message shows; its metadata stays."""
+    def update(
+        self,
+        channel: str,
+        ts: str,
+        message: Message,
+        *,
+        as_plain: bool = False,
+        is_passing: bool = False,
+    ) -> None:
+        """Show `message` in the place of what the message shows; its metadata stays.
+
+        A passing edit is one that a later one will replace.
+        """
         payload = {
             "channel": channel,
             "ts": ts,
@@ -129,7 +152,8 @@ class Slack:
             # https://docs.slack.dev/reference/methods/chat.update
             "parse": "none",
         }
-        self._call("chat.update", body=payload)
+        facts = {"chatrelaybot.characters": len(message.markdown)}
+        self._call("chat.update", body=payload, facts=facts, is_passing=is_passing)
 
     def delete(self, channel: str, ts: str) -> None:
         """Delete a message; one that is gone already is no error."""
@@ -192,20 +216,25 @@ class Slack:
         *,
         body: dict[str, Any] | None = None,
         params: dict[str, Any] | None = None,
+        facts: Mapping[str, Value] | None = None,
+        is_passing: bool = False,
     ) -> Mapping[str, Any]:
         """Call a method; return Slack's answer, or raise what its refusal means."""
-        try:
-            answer = self._client.api_call(method, json=body, params=params).data
-        except SlackApiError as error:
-            refusal = Refusal.of(method, error)
-            if refusal.is_settled:
-                return {}
-            # Without a code the SDK's error quotes the body, whatever that may hold.
-            raise refusal.error() from (error if refusal.code else None)
-        except requests.RequestException as error:
-            raise failure(method, error) from error
-        except OSError as error:  # From requests, when the CA bundle has vanished.
-            raise TransientError(f"{method}: {type(error).__name__}") from error
+        with self._calls.call(method, facts or {}, is_passing=is_passing) as call:
+            try:
+                answer = self._client.api_call(method, json=body, params=params).data
+            except SlackApiError as error:
+                refusal = Refusal.of(method, error)
+                call.answered(refusal.status, refusal.code)
+                if refusal.is_settled:
+                    return {}
+                # Without a code the SDK's error quotes the body, whatever that may hold.
+                raise refusal.error() from (error if refusal.code else None)
+            except requests.RequestException as error:
+                raise failure(method, error) from error
+            except OSError as error:  # From requests, when the CA bundle has vanished.
+                raise TransientError(f"{method}: {type(error).__name__}") from error
+            call.answered(requests.codes.ok, None)
         return answer if isinstance(answer, dict) else {}
 
 

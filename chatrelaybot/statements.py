@@ -225,7 +225,13 @@ def _count(state: State) -> ColumnElement[int]:
 
 
 _dead = select(func.count()).where(_q.state == State.DEAD.value, _q.finished_at.is_not(None))
-COUNTS = select(_count(State.READY), _count(State.LEASED), _dead.scalar_subquery())
+_longest_wait = select(NOW - func.min(_q.received_at)).where(in_state(State.READY))
+COUNTS = select(
+    _count(State.READY),
+    _count(State.LEASED),
+    _dead.scalar_subquery(),
+    _longest_wait.scalar_subquery(),
+)
 
 NEXT_READY_IN = select(func.min(_q.ready_at) - NOW).where(in_state(State.READY), _q.has_turn)
 

@@ -1,7 +1,8 @@
 """What the reader is told when there is no answer, or only a part of one. Pure.
 
-One honest sentence on what went wrong, one on what the reader can do. Status codes, addresses and
-the backend's own words go to the log, under the reference that the sentence carries.
+One honest sentence on what went wrong, one on what the reader can do. Status codes go to the log,
+under the reference that the sentence carries; the backend's own words, which may repeat the
+question, go nowhere.
 """
 
 from __future__ import annotations

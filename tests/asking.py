@@ -14,6 +14,7 @@ from chatrelaybot.backend import Answer, Backend
 from chatrelaybot.dialects import dialect
 from chatrelaybot.errors import PermanentError, TransientError
 from chatrelaybot.events import Question
+from chatrelaybot.telemetry_spans import Unrecorded
 from tests.scripted_backend import (
     CHUNKED,
     END,
@@ -50,7 +51,7 @@ def backend_at(url: str, *, name: str = "relay", **options: Any) -> Backend:
 
 
 def ask(backend: Backend) -> Answer:
-    return backend.ask(QUESTION, traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01")
+    return backend.ask(QUESTION, span=Unrecorded("00-" + "1" * 32 + "-" + "2" * 16 + "-01"))
 
 
 def text_of(backend: Backend) -> str:

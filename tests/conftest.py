@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import io
+import logging
+import os
+import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,11 +18,15 @@ from chatrelaybot.database import Database
 from chatrelaybot.playground.limits import Limits
 from chatrelaybot.playground.workspace import Workspace
 from chatrelaybot.settings import Settings
+from chatrelaybot.telemetry_logs import configure_logging
+from tests import program
 from tests.answering import AnsweringBackend
 from tests.desk import Desk
+from tests.otlp import Collector
 from tests.postgres import PostgresServer
 
 StartBot = Callable[..., Daemon]
+StartProgram = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +35,18 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    for name in ("CREDENTIALS_DIRECTORY", "STATE_DIRECTORY", "NOTIFY_SOCKET", "INVOCATION_ID"):
+    for name in (
+        "CREDENTIALS_DIRECTORY",
+        "STATE_DIRECTORY",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+    ):
         monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
 
@@ -94,6 +112,54 @@ def _bot(start_bot: StartBot) -> Daemon:
     return start_bot()
 
 
+@pytest.fixture(name="collector")
+def _collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """Where the daemons of this process send telemetry, if they are told to send any, and soon."""
+    with Collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        monkeypatch.setenv("OTEL_BLRP_SCHEDULE_DELAY", "50")
+        monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
+        yield collector
+
+
+@pytest.fixture(name="start_program")
+def _start_program(
+    workspace: Workspace, backend: AnsweringBackend, tmp_path: Path
+) -> Iterator[StartProgram]:
+    """Return a function that starts the daemon as a process; its keywords are settings."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*, words: Sequence[str] = program.MODULE, **settings: str) -> subprocess.Popen[str]:
+        values = {
+            "SLACK_BOT_TOKEN": workspace.bot_token,
+            "SLACK_APP_TOKEN": workspace.app_token,
+            "SLACK_API_URL": workspace.api_url,
+            "BACKEND_URL": backend.url,
+            "DATABASE_URL": f"sqlite:///{tmp_path}/inbox.sqlite3",
+            "HTTP_PORT": "off",
+        }
+        started.append(program.start(["run"], tmp_path, program=words, **{**values, **settings}))
+        workspace.wait_for_link()
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        program.ended(process)
+
+
+@pytest.fixture(name="log")
+def _log() -> Iterator[io.StringIO]:
+    """The log as it is written, at its most talkative."""
+    root = logging.getLogger()
+    handlers, level, log = root.handlers[:], root.level, io.StringIO()
+    configure_logging(log_format="json", level="DEBUG", stream=log)
+    yield log
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 @pytest.fixture(name="desk")
 def _desk(workspace: Workspace, tmp_path: Path) -> Iterator[Desk]:
     desk = Desk(workspace, tmp_path)
@@ -113,5 +179,6 @@ def settings_for(workspace: Workspace, backend: str, directory: Path, **more: An
         "edits_per_minute": 6000,
         "posts_per_minute": 6000,
         "drain_seconds": 5.0,
+        "http_port": None,
     }
     return Settings(**{**values, **more})

@@ -8,6 +8,8 @@ import signal
 import tempfile
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,6 +53,19 @@ class PostgresServer:
         if process is not None and process.is_running():
             process.send_signal(how)
             process.wait(30)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Answer nothing meanwhile; connections stay as they are, and the kernel takes more."""
+        server = self._server.get_postmaster_info().process
+        processes = [server, *server.children()]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
 
     def start_later(self, seconds: float) -> None:
         """Start in some time, while the caller does something else."""

@@ -107,6 +107,7 @@ def test_an_answer_of_the_daemon_is_recorded_from_its_event_to_its_last_text(
             backend_url=place["BACKEND_URL"],
             database_url=f"sqlite:///{tmp_path}/inbox.sqlite3",
             drain_seconds=1.0,
+            http_port=None,
         )
     )
     try:

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import pytest
 
-from chatrelaybot import telemetry
 from chatrelaybot.catch_up import STEP_SECONDS, CatchUp
 from chatrelaybot.database import Database
 from chatrelaybot.errors import ConfigurationError
@@ -27,6 +26,7 @@ from chatrelaybot.playground.workspace import Workspace
 from chatrelaybot.render import Message
 from chatrelaybot.seen_links import SeenLinks
 from chatrelaybot.slack import Slack
+from chatrelaybot.telemetry_spans import Spans
 from tests.elapsing import elapse
 from tests.listening import DEADLINE, Line
 
@@ -79,7 +79,7 @@ class Office:
             "links": cast(Links, links or self),
             "minutes": 30.0,
             "retention_hours": 2.0,
-            "new_traceparent": telemetry.new_traceparent,
+            "spans": Spans(),
             "clock": lambda: self.time,
             "now": lambda: time.time() + self.later,
         }
@@ -358,7 +358,7 @@ def test_an_event_that_comes_after_all_is_a_duplicate(office: Office, workspace:
             links=line.links,
             inbox=office.inbox,
             reading=office.reading(),
-            new_traceparent=telemetry.new_traceparent,
+            spans=Spans(),
         )
         line.run(listener.step)
         workspace.wait_for(lambda: workspace.acked_count == 2)

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from chatrelaybot.events import Control, Identity, Question, Reading, ReplyIn, parse
+from chatrelaybot.events import (
+    Control,
+    Identity,
+    Question,
+    Reading,
+    ReplyIn,
+    parse,
+    why_ignored,
+)
 
 IDENTITY = Identity(user_id="UBOT", bot_id="BBOT", team_id="T1", name="relay")
 READING = Reading(identity=IDENTITY)
@@ -179,3 +187,34 @@ def test_the_team_may_come_with_the_event() -> None:
     del an_envelope["payload"]["team_id"]
 
     assert asked(an_envelope).team_id == "T9"
+
+
+@pytest.mark.parametrize(
+    ("ignored", "reason"),
+    [
+        (mention(bot_id="B7"), "from_a_bot"),
+        (mention(user="UBOT"), "from_a_bot"),
+        (direct(subtype="message_changed"), "not_spoken"),
+        (direct(hidden=True), "not_spoken"),
+        (mention(channel="C2"), "other_channel"),
+        (direct(channel_type="channel", channel="C1"), "not_addressed"),
+        (
+            envelope({"type": "reaction_added", "user": "U1", "channel": "C1", "ts": "1"}),
+            "not_addressed",
+        ),
+        (mention(user=None), "incomplete"),
+        (
+            {**mention(channel="C1"), "payload": {"event": mention()["payload"]["event"]}},
+            "incomplete",
+        ),
+        ({"type": "slash_commands", "payload": {}}, "not_an_event"),
+        ({"type": "events_api"}, "not_an_event"),
+    ],
+)
+def test_it_is_known_in_a_word_why_an_envelope_is_ignored(
+    ignored: dict[str, Any], reason: str
+) -> None:
+    reading = Reading(identity=IDENTITY, channels=frozenset({"C1", "D1"}))
+
+    assert parse(ignored, reading) is None
+    assert why_ignored(ignored, reading) == reason

@@ -393,7 +393,7 @@ def test_a_refused_handshake_is_tried_again(
 
     assert len(open_calls(workspace)) == 3
     reasons = [record.__dict__.get("reason") for record in caplog.records]
-    assert reasons.count(f"WebSocketBadStatusException {status}") == 2
+    assert reasons.count(f"handshake refused {status}") == 2
 
 
 @pytest.mark.parametrize("reason", ["too_many_websockets", "link_disabled"])

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import pytest
 
-from chatrelaybot import telemetry
 from chatrelaybot.database import Database
 from chatrelaybot.delivery import Enqueued
 from chatrelaybot.errors import TransientError
@@ -25,6 +24,7 @@ from chatrelaybot.listener import Listener
 from chatrelaybot.playground.limits import Limits
 from chatrelaybot.playground.links import Cut
 from chatrelaybot.playground.workspace import Workspace
+from chatrelaybot.telemetry_spans import Spans
 from tests.listening import DEADLINE, Line
 
 US = Identity(user_id="U0BOT", bot_id="B0BOT", team_id="T1", name="relay")
@@ -84,7 +84,7 @@ def listening(workspace: Workspace, inbox: object) -> Iterator[Listener]:
             links=line.links,
             inbox=cast(Inbox, inbox),
             reading=Reading(identity=identity_in(workspace)),
-            new_traceparent=telemetry.new_traceparent,
+            spans=Spans(),
         )
         line.run(listener.step)
         workspace.wait_for_link()
@@ -274,7 +274,7 @@ class Script:
             links=cast(Links, self),
             inbox=cast(Inbox, inbox),
             reading=Reading(identity=US),
-            new_traceparent=telemetry.new_traceparent,
+            spans=Spans(),
             clock=lambda: self.clock,
         )
 

@@ -22,7 +22,7 @@ from chatrelaybot.events import Question
 from chatrelaybot.inbox import Inbox
 from chatrelaybot.inbox_desk import InboxDesk
 from chatrelaybot.playground.workspace import Workspace
-from chatrelaybot.telemetry import configure_logging
+from chatrelaybot.telemetry_logs import configure_logging
 from tests.answering import AnsweringBackend, Gated, streaming
 from tests.conftest import StartBot
 from tests.elapsing import elapse

@@ -357,9 +357,9 @@ def test_a_port_in_use_is_a_configuration_error() -> None:
 def test_the_command_stops_cleanly_on_a_signal(number: signal.Signals) -> None:
     code = (
         "import sys\n"
-        "from chatrelaybot import telemetry\n"
+        "from chatrelaybot import telemetry_logs\n"
         "from chatrelaybot.playground import sample\n"
-        "telemetry.configure_logging(log_format='text', level='INFO', stream=sys.stdout)\n"
+        "telemetry_logs.configure_logging(log_format='text', level='INFO', stream=sys.stdout)\n"
         "sample.serve_forever(port=0)"
     )
     command = [sys.executable, "-u", "-c", code]

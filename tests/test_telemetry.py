@@ -1,265 +1,293 @@
+"""What is exported, where to and how, as the operator's variables say; and what is not."""
+
 from __future__ import annotations
 
-import io
 import json
-import logging
-import re
-from collections.abc import Callable, Iterator
-from typing import Any
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
+import grpc  # type: ignore[import-untyped]
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 
-from chatrelaybot.errors import PermanentError
-from chatrelaybot.telemetry import configure_logging, new_traceparent
+from chatrelaybot.errors import ConfigurationError
+from chatrelaybot.playground.workspace import Workspace
+from tests.answering import AnsweringBackend
+from tests.conftest import StartBot, StartProgram
+from tests.otlp import Collector, spans_of
+from tests.program import ended, run
+from tests.talking import ask, wait_until_shown
 
-_LIBRARIES = ("slack_sdk", "sqlalchemy", "urllib3", "websocket", "aiohttp", "asyncio")
-
-
-@pytest.fixture(name="stream", autouse=True)
-def _stream() -> Iterator[io.StringIO]:
-    """A log of its own; afterwards logging is as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in _LIBRARIES}
-    yield io.StringIO()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
+TOKENS = {"SLACK_BOT_TOKEN": "xoxb-1-2-abc", "SLACK_APP_TOKEN": "xapp-1-A1-2-abc"}
+TRACES, METRICS, LOGS = "/v1/traces", "/v1/metrics", "/v1/logs"
 
 
-_log = logging.getLogger("chatrelaybot.relay")
+def exported(
+    start_bot: StartBot, workspace: Workspace, collector: Collector, **settings: str
+) -> set[str]:
+    """Return what kinds of things are exported of an answer."""
+    bot = start_bot(**settings)
+    wait_until_shown(workspace, ask(workspace, "hello"), "You asked: hello")
+    bot.stop()
+    return {request.path for request in collector.requests}
 
 
-def _json_line(stream: io.StringIO) -> dict[str, Any]:
-    line = stream.getvalue()
-    assert line.count("\n") == 1
-    parsed = json.loads(line)
-    assert isinstance(parsed, dict)
-    return parsed
+class TestWhatIsExported:
+    @pytest.mark.usefixtures("log")
+    @pytest.mark.parametrize(
+        ("short", "variables", "paths"),
+        [
+            ("none", {}, set()),
+            ("otlp", {}, {TRACES, METRICS, LOGS}),
+            ("otlp", {"OTEL_SDK_DISABLED": "true"}, set()),
+            ("otlp", {"OTEL_SDK_DISABLED": "false"}, {TRACES, METRICS, LOGS}),
+            ("otlp", {"OTEL_TRACES_EXPORTER": "none"}, {METRICS, LOGS}),
+            ("otlp", {"OTEL_METRICS_EXPORTER": "prometheus"}, {TRACES, LOGS}),
+            ("none", {"OTEL_TRACES_EXPORTER": "otlp"}, {TRACES}),
+            ("none", {"OTEL_METRICS_EXPORTER": "otlp"}, {METRICS}),
+            ("console", {"OTEL_LOGS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "none"}, {LOGS}),
+        ],
+    )
+    def test_is_what_the_variables_say_and_the_standard_ones_win(
+        self,
+        start_bot: StartBot,
+        workspace: Workspace,
+        collector: Collector,
+        monkeypatch: pytest.MonkeyPatch,
+        short: str,
+        variables: dict[str, str],
+        paths: set[str],
+    ) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+        assert exported(start_bot, workspace, collector, otel_exporter=short) == paths
+
+    def test_goes_to_the_standard_output_for_who_has_no_collector(
+        self, start_program: StartProgram, workspace: Workspace
+    ) -> None:
+        process = start_program(OTEL_EXPORTER="console")
+        wait_until_shown(workspace, ask(workspace, "hello"), "You asked: hello")
+        process.terminate()
+
+        out = ended(process).out
+        for name in ("process inbox", "chatrelaybot.questions"):
+            assert f'"name": "{name}"' in out
+        assert '"body": "reply finished"' in out
+
+    def test_goes_by_http_unless_told_otherwise(
+        self, start_bot: StartBot, workspace: Workspace, collector: Collector
+    ) -> None:
+        exported(start_bot, workspace, collector, otel_exporter="otlp")
+
+        types = {request.headers["content-type"] for request in collector.requests}
+        assert types == {"application/x-protobuf"}
+
+    def test_goes_compressed_where_that_is_asked_for(
+        self,
+        start_bot: StartBot,
+        workspace: Workspace,
+        collector: Collector,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+
+        exported(start_bot, workspace, collector, otel_exporter="otlp")
+
+        assert {request.headers["content-encoding"] for request in collector.requests} == {"gzip"}
+        assert collector.named("process inbox")
+
+    def test_goes_by_grpc_where_that_is_asked_for(
+        self, start_program: StartProgram, workspace: Workspace
+    ) -> None:
+        with grpc_receiver() as (url, requests):
+            process = start_program(
+                OTEL_TRACES_EXPORTER="otlp",
+                OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+                OTEL_EXPORTER_OTLP_ENDPOINT=url,
+            )
+            wait_until_shown(workspace, ask(workspace, "hello"), "You asked: hello")
+            process.terminate()
+            assert ended(process).code == 0
+
+        names = {span.name for request in requests for span in spans_of(request)}
+        assert {"publish inbox", "process inbox", "POST"} <= names
 
 
-def _fail(act: Callable[[], object]) -> None:
-    """Log the error of `act` with its traceback."""
+@contextmanager
+def grpc_receiver() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
+    """A receiver of traces; its address, and what it was sent."""
+    requests: list[ExportTraceServiceRequest] = []
+
+    class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
+        def Export(  # noqa: N802 - gRPC's name
+            self, request: ExportTraceServiceRequest, _context: object
+        ) -> ExportTraceServiceResponse:
+            requests.append(request)
+            return ExportTraceServiceResponse()
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    add_receiver = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
+    add_receiver(Receiver(), server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
     try:
-        act()
-    except Exception as error:  # noqa: BLE001 any error is what these tests are about
-        _log.error("broke", exc_info=error)
+        yield f"http://127.0.0.1:{port}", requests
+    finally:
+        server.stop(0).wait()
 
 
-def _raise_from(error: Exception, cause: Exception) -> None:
-    raise error from cause
-
-
-# --- JSON -----------------------------------------------------------------------------------
-
-
-def test_a_json_line_has_the_record_and_its_facts(stream: io.StringIO) -> None:
-    configure_logging(log_format="json", level="INFO", stream=stream)
-
-    _log.info("reply finished", extra={"question": "q1", "first_text_seconds": 0.41, "parts": 2})
-
-    line = _json_line(stream)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
-    assert line == {
-        "level": "INFO",
-        "logger": "chatrelaybot.relay",
-        "message": "reply finished",
-        "thread": "MainThread",
-        "question": "q1",
-        "first_text_seconds": 0.41,
-        "parts": 2,
-    }
-
-
-def test_a_json_fact_of_any_type_is_shown_and_takes_no_fields_place(stream: io.StringIO) -> None:
-    configure_logging(log_format="json", level="INFO", stream=stream)
-
-    _log.info("started", extra={"kinds": {1}, "level": "mine", "name_ü": "ü"})
-
-    line = _json_line(stream)
-    assert (line["kinds"], line["level"], line["name_ü"]) == ("{1}", "INFO", "ü")
-
-
-def test_a_json_exception_has_type_and_traceback_in_the_one_line(stream: io.StringIO) -> None:
-    configure_logging(log_format="json", level="INFO", stream=stream)
-
-    _fail(lambda: json.loads("the question"))
-
-    exception = _json_line(stream)["exception"]
-    assert exception["type"] == "json.decoder.JSONDecodeError"
-    assert "test_telemetry.py" in exception["traceback"]
-
-
-# --- text -----------------------------------------------------------------------------------
-
-
-def test_a_text_line_reads_as_one_sentence_with_its_facts(stream: io.StringIO) -> None:
-    configure_logging(log_format="text", level="INFO", stream=stream)
-
-    _log.info("reply finished", extra={"question": "q1", "first_text_seconds": 0.4123, "rate": 0.5})
-
-    assert re.fullmatch(
-        r"\d\d:\d\d:\d\d\.\d{3} INFO  relay  reply finished"
-        r"  question=q1 first_text=0\.412s rate=0\.5\n",
-        stream.getvalue(),
+class TestAWrongVariable:
+    @pytest.mark.parametrize(
+        ("variables", "words"),
+        [
+            ({"OTEL_EXPORTER": "jaeger"}, "OTEL_EXPORTER: “jaeger” "),
+            (
+                {"OTEL_TRACES_EXPORTER": "zipkin"},
+                "OTEL_TRACES_EXPORTER: 'zipkin' is not supported; use otlp, console or none",
+            ),
+            (
+                {"OTEL_EXPORTER": "otlp", "OTEL_PROPAGATORS": "tracecontext,pigeon"},
+                "OTEL_PROPAGATORS: one of them is unknown; use tracecontext,baggage",
+            ),
+        ],
     )
+    def test_is_named_with_what_mends_it(
+        self, tmp_path: Path, variables: dict[str, str], words: str
+    ) -> None:
+        result = run(["run"], tmp_path, HTTP_PORT="off", **TOKENS, **variables)
 
+        assert result.code == 78
+        assert result.err.startswith(f"chatrelaybot: {words}")
+        assert result.err.count("\n") == 1
 
-def test_a_text_line_without_facts_ends_with_its_event(stream: io.StringIO) -> None:
-    configure_logging(log_format="text", level="INFO", stream=stream)
-
-    logging.getLogger("other.library").warning("it is %s", "late")
-
-    assert stream.getvalue().endswith(" WARNING other.library  it is late\n")
-
-
-def test_a_text_line_cannot_be_broken_by_what_is_in_it(stream: io.StringIO) -> None:
-    configure_logging(log_format="text", level="INFO", stream=stream)
-
-    _log.info("a\nb\x1b[31m", extra={"error": 'x\n12:00 "forged" line', "empty": ""})
-
-    assert stream.getvalue().endswith(
-        '  a\\nb\\x1b[31m  error="x\\n12:00 \\"forged\\" line" empty=""\n'
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "pigeon"),
+        ],
     )
-    assert stream.getvalue().count("\n") == 1
+    def test_of_the_protocol_is_named_too(
+        self, start_bot: StartBot, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+
+        with pytest.raises(ConfigurationError) as caught:
+            start_bot(otel_exporter="otlp")
+
+        words = f"{name}: {value!r} is not supported; use http/protobuf or grpc"
+        assert str(caught.value) == words
+
+    def test_is_one_for_which_something_is_not_installed(self, tmp_path: Path) -> None:
+        missing = "opentelemetry.exporter.otlp.proto.grpc"
+        code = (
+            f"import sys; sys.modules[{missing!r}] = None; "
+            "from chatrelaybot.cli import main; sys.exit(main())"
+        )
+
+        result = run(
+            ["run"],
+            tmp_path,
+            program=(sys.executable, "-c", code),
+            HTTP_PORT="off",
+            OTEL_EXPORTER="otlp",
+            OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+            **TOKENS,
+        )
+
+        assert result.code == 78
+        assert result.err == (
+            "chatrelaybot: OTEL_EXPORTER_OTLP_PROTOCOL: the exporter for grpc is not installed; "
+            "pip install 'chatrelaybot[grpc]', or use http/protobuf\n"
+        )
 
 
-def test_a_text_traceback_stands_below_its_line(stream: io.StringIO) -> None:
-    configure_logging(log_format="text", level="INFO", stream=stream)
+class TestWhereTheVariablesAre:
+    def test_the_environment_file_and_credentials_count_too(
+        self, start_program: StartProgram, workspace: Workspace, tmp_path: Path
+    ) -> None:
+        credentials = tmp_path / "credentials"
+        credentials.mkdir()
+        (credentials / "OTEL_EXPORTER_OTLP_HEADERS").write_text("x-key=from-a-credential\n")
+        with Collector() as collector:
+            (tmp_path / ".env").write_text(
+                "OTEL_EXPORTER=otlp\n"
+                f"OTEL_EXPORTER_OTLP_ENDPOINT={collector.url}\n"
+                "OTEL_SERVICE_NAME=from-the-file\n"
+                "OTEL_RESOURCE_ATTRIBUTES=place=the-file\n"
+            )
+            process = start_program(
+                CREDENTIALS_DIRECTORY=str(credentials),
+                OTEL_SERVICE_NAME="from-the-environment",
+            )
+            wait_until_shown(workspace, ask(workspace, "hello"), "You asked: hello")
+            process.terminate()
+            ended(process)
 
-    _fail(lambda: [][0])
+            keys = {request.headers.get("x-key") for request in collector.requests}
+            assert keys == {"from-a-credential"}
+            resource = collector.named("process inbox")[0].resource
+        assert resource["service.name"] == "from-the-environment"
+        assert resource["place"] == "the-file"
 
-    first, *frames, last = stream.getvalue().splitlines()
-    assert first.endswith("relay  broke")
-    assert any("test_telemetry.py" in frame for frame in frames)
-    assert last == "IndexError"
+    @pytest.mark.parametrize(("name", "has_baggage"), [("baggage", True), ("tracecontext", False)])
+    def test_the_propagators_are_those_that_are_asked_for(
+        self,
+        start_program: StartProgram,
+        workspace: Workspace,
+        backend: AnsweringBackend,
+        name: str,
+        has_baggage: bool,
+    ) -> None:
+        """The SDK looks at this variable but once in the life of a process."""
+        with Collector() as collector:
+            start_program(
+                OTEL_TRACES_EXPORTER="otlp",
+                OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+                OTEL_PROPAGATORS=name,
+            )
+            ask(workspace, "hello")
+            (request,) = backend.wait_for_requests(1)
 
-
-# --- what never gets into the log -----------------------------------------------------------
-
-
-@pytest.mark.parametrize("log_format", ["json", "text"])
-def test_the_words_of_foreign_errors_are_left_out_and_ours_are_kept(
-    stream: io.StringIO, log_format: Any
-) -> None:
-    configure_logging(log_format=log_format, level="INFO", stream=stream)
-
-    error, cause = PermanentError("the backend answered 418"), ValueError("the text of a question")
-    _fail(lambda: _raise_from(error, cause))
-
-    assert "ValueError" in stream.getvalue()
-    assert "which led to" in stream.getvalue()
-    assert "chatrelaybot.errors.PermanentError: the backend answered 418" in stream.getvalue()
-    assert "text of a question" not in stream.getvalue()
-
-
-def test_an_error_of_the_system_is_told_by_its_code(stream: io.StringIO) -> None:
-    configure_logging(log_format="json", level="INFO", stream=stream)
-
-    _fail(lambda: open("/nowhere/secret-name"))  # noqa: PTH123, SIM115 it fails
-
-    assert _json_line(stream)["exception"]["type"] == "FileNotFoundError[ENOENT]"
-    assert stream.getvalue().count("ENOENT") == 2
-
-
-def test_a_chain_of_errors_that_bites_its_tail_comes_to_an_end(stream: io.StringIO) -> None:
-    configure_logging(log_format="json", level="INFO", stream=stream)
-    first, second = ValueError(), KeyError()
-    first.__cause__, second.__cause__ = second, first
-
-    _fail(lambda: _raise_from(first, second))
-
-    assert _json_line(stream)["exception"]["traceback"].count("which led to") == 1
-
-
-@pytest.mark.parametrize("log_format", ["json", "text"])
-@pytest.mark.parametrize(
-    ("words", "shown"),
-    [
-        ("token xoxb-12-ab-Secret9 used", "token xoxb-*** used"),
-        ("xoxe.xoxp-1-Secret", "xoxe.xoxp-***"),
-        ("'xapp-1-A0-Secret'", "'xapp-***'"),
-        ("Authorization: Bearer p@ss.Secret/+= x", "Authorization: Bearer *** x"),
-        ("wss://host/link/?ticket=Secret-1&app_id=2", "wss://host/link/?ticket=***&app_id=2"),
-    ],
-)
-def test_secrets_are_masked_wherever_they_stand(
-    stream: io.StringIO, log_format: Any, words: str, shown: str
-) -> None:
-    configure_logging(log_format=log_format, level="INFO", stream=stream)
-
-    _log.info("event %s", words, extra={"fact": words})
-    _fail(lambda: _raise_from(PermanentError(words), ValueError()))
-
-    assert "Secret" not in stream.getvalue()
-    # Twice in the first record, and once in the error's.
-    assert stream.getvalue().count(shown) == 3
+        assert bool(request.header("baggage")) is has_baggage
+        assert request.header("traceparent")  # Promised to the backend, whatever they are.
 
 
-def test_prefixes_without_a_token_are_left_alone(stream: io.StringIO) -> None:
-    configure_logging(log_format="text", level="INFO", stream=stream)
+class TestWhatIsOff:
+    @pytest.mark.parametrize(
+        ("settings", "loaded"),
+        [
+            ({}, []),
+            ({"HTTP_PORT": "0"}, ["prometheus_client", "waitress"]),
+            ({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_SDK_DISABLED": "true"}, []),
+        ],
+    )
+    def test_is_not_even_imported(
+        self,
+        start_program: StartProgram,
+        workspace: Workspace,
+        settings: dict[str, str],
+        loaded: list[str],
+    ) -> None:
+        code = (
+            "import json, sys; from chatrelaybot.cli import main; code = main(); "
+            "print(json.dumps([*sys.modules])); sys.exit(code)"
+        )
+        process = start_program(words=(sys.executable, "-c", code), **settings)
+        wait_until_shown(workspace, ask(workspace, "hello"), "You asked: hello")
+        process.send_signal(signal.SIGTERM)
 
-    _log.info("give the xoxb-… token")
-
-    assert "give the xoxb-… token" in stream.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("slack_sdk.web.base_client", ["INFO", "WARNING"]),
-        ("slack_sdk.socket_mode.builtin.client", ["INFO", "WARNING"]),
-        ("urllib3.connectionpool", ["WARNING"]),
-        ("websocket", []),
-        ("sqlalchemy.engine.Engine", ["WARNING"]),
-        ("chatrelaybot.relay", ["DEBUG", "INFO", "WARNING"]),
-    ],
-)
-def test_libraries_that_print_texts_stay_quiet_at_debug(
-    stream: io.StringIO, name: str, shown: list[str]
-) -> None:
-    configure_logging(log_format="json", level="DEBUG", stream=stream)
-
-    for level in (logging.DEBUG, logging.INFO, logging.WARNING):
-        logging.getLogger(name).log(level, "words")
-
-    assert [json.loads(line)["level"] for line in stream.getvalue().splitlines()] == shown
-
-
-def test_a_library_is_not_louder_than_asked(stream: io.StringIO) -> None:
-    configure_logging(log_format="json", level="ERROR", stream=stream)
-
-    logging.getLogger("slack_sdk").warning("words")
-    logging.getLogger("slack_sdk").error("more words")
-
-    assert _json_line(stream)["message"] == "more words"
-
-
-def test_configuring_again_replaces_the_first_log(stream: io.StringIO) -> None:
-    configure_logging(log_format="json", level="INFO", stream=io.StringIO())
-    configure_logging(log_format="json", level="INFO", stream=stream)
-
-    _log.info("once")
-
-    assert _json_line(stream)["message"] == "once"
-
-
-def test_the_log_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging(log_format="text", level="INFO")
-
-    _log.info("here")
-
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "here" in err
-
-
-# --- trace context --------------------------------------------------------------------------
-
-
-def test_a_traceparent_is_of_the_first_version_sampled_and_new_each_time() -> None:
-    made = {new_traceparent() for _ in range(100)}
-
-    assert len(made) == 100
-    assert all(re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", each) for each in made)
+        result = ended(process)
+        assert result.code == 0, result.err
+        names = {name.partition(".")[0] for name in json.loads(result.out)}
+        dear = {"opentelemetry", "grpc", "google", "prometheus_client", "waitress"}
+        assert sorted(names & dear) == loaded

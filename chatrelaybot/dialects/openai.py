@@ -31,6 +31,10 @@ class OpenAI:
         self._model = model
         self._system_prompt = system_prompt
 
+    @property
+    def chat_model(self) -> str:
+        return self._model
+
     def body(self, question: Question) -> dict[str, object]:
         messages = [{"role": "user", "content": question.text}]
         if self._system_prompt:

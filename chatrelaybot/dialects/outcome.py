@@ -76,6 +76,11 @@ class Decoder(Protocol):
 class Dialect(Protocol):
     """How a kind of backend is asked, and how it answers."""
 
+    @property
+    def chat_model(self) -> str | None:
+        """The language model that is asked; None: the backend is something else."""
+        ...
+
     def body(self, question: Question) -> dict[str, object]:
         """Return the request's body, to be sent as JSON."""
         ...

@@ -26,6 +26,10 @@ class Relay:
         """`separator` stands between two parts of an answer."""
         self._separator = separator
 
+    @property
+    def chat_model(self) -> None:
+        return None
+
     def body(self, question: Question) -> dict[str, object]:
         return {
             "user_id": question.user_id,

@@ -14,7 +14,7 @@ from chatrelaybot.playground.exchange import Asked
 from chatrelaybot.playground.stage import Stage
 from chatrelaybot.playground.terminal import Terminal, log_stream, terminal
 from chatrelaybot.settings import load_settings
-from chatrelaybot.telemetry import configure_logging
+from chatrelaybot.telemetry_logs import configure_logging
 
 _ANSWERED = 0
 _NOT_ANSWERED = 1

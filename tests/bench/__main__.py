@@ -29,6 +29,7 @@ _MODULES = {
     "start": (11,),
     "idle": (12,),
     "inbox": (13,),
+    "telemetry": (14,),
 }
 #: Rounds of a quick run, where nothing else is asked for.
 _QUICK_ROUNDS = 1

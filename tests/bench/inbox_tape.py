@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from sqlalchemy import Engine, event
 
-from chatrelaybot.database import place_of
+from chatrelaybot.database_place import place_of
 from chatrelaybot.events import Question
 from chatrelaybot.inbox import Inbox
 from chatrelaybot.schema import questions

@@ -24,6 +24,7 @@ from chatrelaybot.dialects import dialect
 from chatrelaybot.draft import Draft
 from chatrelaybot.events import Question
 from chatrelaybot.render import message
+from chatrelaybot.telemetry_spans import NO_SPAN
 from tests.bench.figures import LIMIT, NAIVE, US, Figure, Findings, Plan
 from tests.bench.steady_stream import PARTS_PER_SECOND, steady_stream
 from tests.bench.world.remote import ROOT
@@ -115,7 +116,7 @@ class _Ours:
             now=time.monotonic(),
             announce=self._news.put,
         )
-        with self._backend.ask(draft.delivery.question, traceparent="") as answer:
+        with self._backend.ask(draft.delivery.question, span=NO_SPAN) as answer:
             for delta in answer:
                 draft.append(delta.text)
                 yield None

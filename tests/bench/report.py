@@ -31,6 +31,7 @@ ROW_NAMES = {
     11: "start",
     12: "idle",
     13: "inbox",
+    14: "telemetry",
 }
 _CONTENDERS = (US, NAIVE, BOLT, LIMIT)
 _WIDTH = 120

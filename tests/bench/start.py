@@ -30,15 +30,17 @@ PACKAGES = (
     "sqlalchemy",
     "sqlalchemy.dialects.sqlite",
 )
-#: What it must not import while tracing is off and nobody plays.
+#: What it must not import while telemetry and the health server are off and nobody plays.
 _OFF = (
     "aiohttp",
     "chatrelaybot.playground",
     "grpc",
     "opentelemetry",
+    "prometheus_client",
     "psycopg",
     "rich",
     "sqlalchemy.dialects.postgresql",
+    "waitress",
 )
 #: Longest time that the imports may take; seconds.
 _DEADLINE = 30.0

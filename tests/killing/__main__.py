@@ -30,7 +30,7 @@ import chatrelaybot.database_server
 import chatrelaybot.migrations
 from chatrelaybot.daemon import Daemon
 from chatrelaybot.settings import load_settings
-from chatrelaybot.telemetry import configure_logging
+from chatrelaybot.telemetry_logs import configure_logging
 from tests.killing import tracing
 
 _READY = (alembic.command, psycopg, sqlalchemy, chatrelaybot)

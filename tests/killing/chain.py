@@ -171,6 +171,7 @@ class Chain:
             "SLACK_BOT_TOKEN": self._workspace.bot_token,
             "SLACK_APP_TOKEN": self._workspace.app_token,
             "SLACK_API_URL": self._workspace.api_url,
+            "HTTP_PORT": "off",
             "BACKEND_URL": self._backend.url,
             "DATABASE_URL": self._inbox.url,
             "EDIT_SECONDS": "0.05",

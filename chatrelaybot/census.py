@@ -1,0 +1,35 @@
+"""Counts what is in the inbox now and then, for whoever wants to show it without waiting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from chatrelaybot.delivery import Counts
+from chatrelaybot.errors import TransientError
+from chatrelaybot.inbox import Inbox
+
+#: Between two counts; seconds.
+_COUNT_SECONDS = 10.0
+
+
+class Census:
+    """One thread calls `step` over and over; any thread may look at `counts`."""
+
+    def __init__(self, *, inbox: Inbox, clock: Callable[[], float] = time.monotonic) -> None:
+        self._inbox = inbox
+        self._clock = clock
+        self._due = clock()
+        #: Replaced as a whole; None: not known, the database is away.
+        self.counts: Counts | None = None
+
+    def step(self) -> None:
+        """Count, where the last time is long enough ago."""
+        if self._clock() < self._due:
+            return
+        self._due = self._clock() + _COUNT_SECONDS
+        try:
+            self.counts = self._inbox.counts()
+        except TransientError:
+            # Whoever writes has said so already.
+            self.counts = None
