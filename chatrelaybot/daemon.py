@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from typing import TypeVar
 
+from chatrelaybot import daemon_telemetry
+from chatrelaybot.daemon_health import Health
+from chatrelaybot.daemon_notify import Notifier
 from chatrelaybot.daemon_parts import Parts
+from chatrelaybot.daemon_reload import Reload
 from chatrelaybot.daemon_signals import Signals
+from chatrelaybot.daemon_watch import is_well, ready
 from chatrelaybot.errors import ChatRelayBotError, ConfigurationError, TransientError
 from chatrelaybot.settings import Settings
 
@@ -25,8 +31,24 @@ _MOST_PATIENCE_SECONDS = 30.0
 class Daemon:
     """The running bot. `start`, `wait` and `stop` belong to one thread, the main thread."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._parts = Parts(settings, patiently=self._patiently, failed=self._fail)
+    def __init__(self, settings: Settings, *, reread: Callable[[], Settings] | None = None) -> None:
+        """`reread()` reads the settings again when we are told to; None: they stay as they are."""
+        self._telemetry = daemon_telemetry.opened(settings)
+        self._parts = Parts(
+            settings,
+            telemetry=self._telemetry,
+            patiently=self._patiently,
+            failed=self._fail,
+            on_change=self._on_change,
+        )
+        self._health = Health(
+            settings,
+            parts=self._parts,
+            notifier=Notifier(os.environ),
+            failed=self._fail,
+            metrics=self._telemetry.scrape,
+        )
+        self._reload = Reload(settings, reread=reread, answer_in=self._parts.answer_in)
         self._stopping = threading.Event()
         self._failure: Exception | None = None
 
@@ -37,8 +59,13 @@ class Daemon:
 
     @property
     def is_ready(self) -> bool:
-        """True while what Slack sends can be stored: the link is up, and the database is there."""
-        return self.is_up and self._parts.is_storing
+        """True while what Slack sends can be stored and answered."""
+        return is_well(ready(self._health.facts()))
+
+    @property
+    def http_port(self) -> int | None:
+        """Where health is served; None: nowhere."""
+        return self._health.http_port
 
     @property
     def running_count(self) -> int:
@@ -51,7 +78,8 @@ class Daemon:
         Raises:
             Exception: What made the daemon stop, where nobody asked it to.
         """
-        with closing(Signals(on_stop=self._on_stop, failed=self._fail)):
+        signals = Signals(on_stop=self._on_stop, on_reload=self.reload, failed=self._fail)
+        with closing(signals):
             try:
                 self.start()
                 self.wait()
@@ -61,6 +89,7 @@ class Daemon:
 
     def start(self) -> None:
         """Build and start all parts; the link comes up in the background."""
+        self._health.start()  # First, so that who asks meanwhile is told what it waits for.
         try:
             self._parts.start()
         except _Stopped:
@@ -77,23 +106,34 @@ class Daemon:
             Exception: What made the daemon stop, where nobody asked it to.
         """
         self._stopping.set()
+        self._health.leave()
         self._parts.close()
+        self._health.close()
+        daemon_telemetry.close(self._telemetry)
         if self._parts.workers is not None:
             _log.info("stopped")
         if self._failure is not None:
             raise self._failure
+
+    def reload(self) -> None:
+        """Read the settings again; one thread at a time."""
+        with self._health.reloading():
+            self._reload.step()
 
     def _patiently(self, trouble: str, call: Callable[[], _T]) -> _T:
         """Call for as long as it takes to reach the other side, or until we are to stop."""
         delay = _FIRST_PATIENCE_SECONDS
         while True:
             try:
-                result = call()
+                with self._health.starting():
+                    result = call()
             except TransientError as error:
                 _log.warning(trouble, extra={"error": str(error)})
+                self._health.waits_for(f"{trouble}: {error}")
                 is_over = self.wait(max(delay, error.retry_after or 0.0))
                 delay = min(_MOST_PATIENCE_SECONDS, delay * 2.0)
             else:
+                self._health.waits_for("")
                 if not self._stopping.is_set():
                     return result
                 is_over = True
@@ -117,6 +157,9 @@ class Daemon:
         if self._stopping.is_set():
             self._hurry()
         self._stopping.set()
+
+    def _on_change(self) -> None:
+        self._health.wake()
 
     def _hurry(self) -> None:
         if self._parts.workers is not None:

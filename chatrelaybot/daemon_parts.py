@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +10,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from chatrelaybot import catch_up, dialects, telemetry
+from chatrelaybot import catch_up, dialects
 from chatrelaybot.backend import Backend
 from chatrelaybot.budget import WorkspaceBudget
 from chatrelaybot.catch_up import CatchUp
+from chatrelaybot.census import Census
 from chatrelaybot.company import Company
 from chatrelaybot.daemon_loop import Loop
+from chatrelaybot.daemon_telemetry import Gauges
 from chatrelaybot.database import Database
 from chatrelaybot.editor import Editor, Habits
 from chatrelaybot.errors import TransientError
@@ -34,6 +34,7 @@ from chatrelaybot.sender import Sender
 from chatrelaybot.settings import Settings
 from chatrelaybot.shared_budget import SharedBudget
 from chatrelaybot.slack import Slack
+from chatrelaybot.telemetry import Telemetry
 from chatrelaybot.upkeep import Upkeep
 from chatrelaybot.workers import Workers
 
@@ -51,7 +52,6 @@ _QUIET_POLL_SECONDS = 5.0
 _FLEET_SECONDS = 5.0
 #: How often old keys are deleted; seconds. Vacuuming waits for a step of this loop.
 _UPKEEP_SECONDS = 600.0
-
 
 _NO_DATABASE = "database not reachable"
 
@@ -81,22 +81,31 @@ class Parts:
         self,
         settings: Settings,
         *,
+        telemetry: Telemetry,
         patiently: Patience,
         failed: Callable[[Exception], None],
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """`failed` is told, on the thread of a loop, what has ended that loop."""
+        """`failed` is told, on the thread of a loop, what has ended that loop.
+
+        `on_change` is told when a link comes up or goes.
+        """
         self._settings = settings
+        self._telemetry = telemetry
+        self._gauges = Gauges(telemetry)
         self._patiently = patiently
         self._failed = failed
+        self._on_change = on_change
         self._stack = ExitStack()
-        self._database: Database | None = None
+        self._channels = settings.slack_channel
+        self._readers: list[Listener | CatchUp] = []
+        # For whoever looks, from any thread.
+        self.database: Database | None = None
         self.workers: Workers | None = None
         self.links: Links | None = None
-
-    @property
-    def is_storing(self) -> bool:
-        """Whether the last write to the database went well; the heartbeat writes all the time."""
-        return self._database is not None and self._database.is_reachable
+        self.loops: list[Loop] = []
+        self.is_started = False
+        self.census: Census | None = None
 
     def close(self) -> None:
         """Stop all parts in the reverse order of their start.
@@ -115,23 +124,34 @@ class Parts:
             posts_per_minute=self._settings.posts_per_minute,
             now=time.monotonic(),
         )
+        census = self.census = Census(inbox=ground.inbox)
+        self._gauges.watch_database(ground.database, census)
         memory = self._recall(ground, budget)
         company = self._company(ground, budget)
         editor = self._start_editor(ground, budget, company)
-        self._keep_company(company, memory, editor)
+        self._keep_company(company, memory, editor, census)
         self._start_upkeep(ground, company)
         self._start_workers(ground.inbox, editor, company)
         self._start_listener(ground)
+        self.is_started = True
+        self._on_change()
         identity = ground.identity
         _log.info("started", extra={"bot": identity.user_id, "team": identity.team_id})
 
+    def answer_in(self, channels: frozenset[str]) -> None:
+        """Answer in these channels only, from now on; none: in all. From any thread."""
+        self._channels = channels
+        for reader in self._readers:
+            reader.answer_in(channels)
+
     def _ground(self) -> _Ground:
         settings = self._settings
-        database = Database(url=settings.database_url)
+        metrics = self._telemetry.metrics
+        database = Database(url=settings.database_url, metrics=metrics)
         self._patiently(_NO_DATABASE, database.open)
         self._stack.callback(database.close)
-        self._database = database
-        name = _instance()
+        self.database = database
+        name = self._telemetry.instance
         inbox = Inbox(
             database=database,
             owner=name,
@@ -147,6 +167,7 @@ class Parts:
             bot_token=settings.slack_bot_token.get_secret_value(),
             api_url=settings.slack_api_url,
             pool_size=settings.workers,
+            metrics=metrics,
         )
         self._stack.callback(slack.close)
         identity = self._patiently("slack not reachable", slack.identify)
@@ -194,12 +215,14 @@ class Parts:
                 has_reaction=settings.slack_busy_reaction is not None,
             ),
             clock=time.monotonic,
+            metrics=self._telemetry.metrics,
         )
+        self._gauges.watch_budgets(budget, lambda: editor.buckets)
         self._loop("editor", editor.step, wake=editor.wake, afterwards=editor.let_go)
         return editor
 
     def _keep_company(
-        self, company: Company, memory: RememberedBudget | None, editor: Editor
+        self, company: Company, memory: RememberedBudget | None, editor: Editor, census: Census
     ) -> None:
         def remember() -> None:
             try:
@@ -211,6 +234,7 @@ class Parts:
         def step() -> None:
             company.step()
             remember()
+            census.step()
 
         self._stack.callback(remember)  # After the last call, and when the loop is stopped.
         self._loop("fleet", step, every=_FLEET_SECONDS)
@@ -234,6 +258,8 @@ class Parts:
             backend=backend,
             editor=editor,
             answer_max_chars=settings.answer_max_chars,
+            spans=self._telemetry.spans,
+            metrics=self._telemetry.metrics,
             keep=company.strays.keep if company.shared else None,
         )
         workers = Workers(
@@ -244,6 +270,7 @@ class Parts:
             poll_seconds=_POLL_SECONDS if company.shared else _QUIET_POLL_SECONDS,
         )
         self.workers = workers
+        self._gauges.watch_workers(workers, size=settings.workers)
         self._loop("heartbeat", workers.beat, every=_LEASE_SECONDS / 3.0)
         self._stack.callback(workers.drain, settings.drain_seconds)
         self._loop("leaser", workers.step, wake=workers.wake)
@@ -252,17 +279,18 @@ class Parts:
         settings = self._settings
         slack, inbox = ground.slack, ground.inbox
         app_token = settings.slack_app_token.get_secret_value()
-        links = Links(open_url=lambda: slack.open_link_url(app_token))
+        spans, metrics = self._telemetry.spans, self._telemetry.metrics
+        links = Links(
+            open_url=lambda: slack.open_link_url(app_token),
+            on_change=self._on_change,
+            metrics=metrics,
+        )
         self.links = links
+        self._gauges.watch_links(links)
         reading = Reading(
-            identity=ground.identity, reply_in=settings.reply_in, channels=settings.slack_channel
+            identity=ground.identity, reply_in=settings.reply_in, channels=self._channels
         )
-        listener = Listener(
-            links=links,
-            inbox=inbox,
-            reading=reading,
-            new_traceparent=telemetry.new_traceparent,
-        )
+        listener = Listener(links=links, inbox=inbox, reading=reading, spans=spans, metrics=metrics)
         missed = CatchUp(
             slack=slack,
             inbox=inbox,
@@ -271,8 +299,11 @@ class Parts:
             links=links,
             minutes=settings.catch_up_minutes,
             retention_hours=settings.retention_hours,
-            new_traceparent=telemetry.new_traceparent,
+            spans=spans,
+            metrics=metrics,
         )
+        self._readers += listener, missed
+        self.answer_in(self._channels)  # They may have changed since we looked at them.
         self._loop("listener", listener.step, wake=links.wake)
         self._loop("link", links.step, wake=links.wake)
         self._loop("catch-up", missed.step, every=catch_up.STEP_SECONDS)
@@ -296,6 +327,7 @@ class Parts:
             idle_seconds=settings.backend_idle_seconds,
             silence_seconds=settings.backend_silence_seconds,
             pool_size=settings.workers,
+            metrics=self._telemetry.metrics,
         )
 
     def _wake_workers(self) -> None:
@@ -313,9 +345,5 @@ class Parts:
     ) -> None:
         loop = Loop(name, step, failed=self._failed, wake=wake, every=every, afterwards=afterwards)
         loop.start()
+        self.loops.append(loop)
         self._stack.callback(loop.stop)
-
-
-def _instance() -> str:
-    """Return a name for this process that no other one has, nor ever had."""
-    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"

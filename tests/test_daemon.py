@@ -112,7 +112,7 @@ import signal, threading
 from chatrelaybot.daemon_signals import Signals
 
 stopped = threading.Event()
-signals = Signals(on_stop=stopped.set, failed=print)
+signals = Signals(on_stop=stopped.set, on_reload=print, failed=print)
 threading.Thread(
     target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 ).start()

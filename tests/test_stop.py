@@ -41,6 +41,7 @@ def _start(workspace: Workspace, backend: AnsweringBackend, tmp_path: Path) -> I
             "SLACK_API_URL": workspace.api_url,
             "BACKEND_URL": backend.url,
             "EDIT_SECONDS": "0.05",
+            "HTTP_PORT": "off",
             "LOG_FORMAT": "json",
             "PYTHONFAULTHANDLER": "1",
             **{name: str(value) for name, value in settings.items()},
