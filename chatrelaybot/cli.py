@@ -1,4 +1,4 @@
-"""The command line: `run`, `playground`, `backend`, `inbox`."""
+"""The command line: `run`, `doctor`, `manifest`, `playground`, `backend`, `inbox`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import chatrelaybot
+from chatrelaybot import cli_doctor
 from chatrelaybot.errors import ConfigurationError, TransientError
 
 if TYPE_CHECKING:
@@ -31,9 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options)
+        sys.stdout.flush()
     except ConfigurationError as error:
         sys.stderr.write(f"chatrelaybot: {error}\n")
         return _WRONG_CONFIGURATION
+    except KeyboardInterrupt:
+        return _FAILED  # Whoever pressed Ctrl-C knows.
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head` does; Python would say so once more at its end:
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
     except Exception:  # noqa: BLE001 - the top of the main thread
         _log.critical("failed", exc_info=True)
         return _FAILED
@@ -46,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="the daemon")
     run.set_defaults(command=_run)
+    cli_doctor.add_doctor(
+        commands.add_parser("doctor", help="checks a set-up, and says how to mend it")
+    )
+    cli_doctor.add_manifest(
+        commands.add_parser("manifest", help="prints the Slack app's manifest, to make the app of")
+    )
     playground = commands.add_parser(
         "playground", help="the daemon in a local workspace, with a sample backend; no Slack"
     )
@@ -101,11 +116,11 @@ def _run(_options: argparse.Namespace) -> int:
     # Imported here, as in the other commands: each imports only what it needs.
     from chatrelaybot.daemon import Daemon
     from chatrelaybot.settings import load_settings
-    from chatrelaybot.telemetry import configure_logging
+    from chatrelaybot.telemetry_logs import configure_logging
 
     settings = load_settings()
     configure_logging(log_format=settings.log_format, level=settings.log_level)
-    Daemon(settings).run()
+    Daemon(settings, reread=load_settings).run()
     return _OK
 
 
@@ -119,7 +134,7 @@ def _playground(options: argparse.Namespace) -> int:
 
 def _backend(_options: argparse.Namespace) -> int:
     from chatrelaybot.settings import load_settings
-    from chatrelaybot.telemetry import configure_logging
+    from chatrelaybot.telemetry_logs import configure_logging
 
     try:
         from chatrelaybot.playground.sample import serve_forever
@@ -164,24 +179,17 @@ def _at_desk(run: Callable[[InboxDesk], int]) -> int:
     """Do something with the inbox; what is in its way is told in one line."""
     from chatrelaybot import inbox_desk
     from chatrelaybot.settings import load_settings
-    from chatrelaybot.telemetry import configure_logging
+    from chatrelaybot.telemetry_logs import configure_logging
 
     settings = load_settings(needs_slack=False)
     # Warnings are the daemon's; here what failed is told anyway.
     configure_logging(log_format=settings.log_format, level="ERROR")
     try:
         with inbox_desk.opened(settings.database_url) as desk:
-            code = run(desk)
-        sys.stdout.flush()
+            return run(desk)
     except (TransientError, inbox_desk.NotRetried) as error:
         sys.stderr.write(f"chatrelaybot: {error}\n")
         return _FAILED
-    except BrokenPipeError:
-        # Who reads has seen enough, as `head` does; Python would say so once more at its end:
-        # https://docs.python.org/3/library/signal.html#note-on-sigpipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _FAILED
-    return code
 
 
 def _lacks_playground(error: ModuleNotFoundError) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from chatrelaybot.errors import ConfigurationError
@@ -144,7 +144,7 @@ class PostgresServer:
         """Tell whether the database cannot be reached, as against a statement that is wrong."""
         code = _code(error)
         if code is None:  # The connection broke, or there is none.
-            return error.connection_invalidated or type(error.orig).__name__ == "OperationalError"
+            return error.connection_invalidated or isinstance(error, OperationalError)
         return code.startswith(_TROUBLE_CLASSES) or code in _TROUBLE
 
     def is_conflict(self, error: DBAPIError) -> bool:

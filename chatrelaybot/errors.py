@@ -40,6 +40,8 @@ class ConfigurationError(ChatRelayBotError):
         """Name the setting, what is wrong with it, and what to do about it."""
         super().__init__(f"{setting}: {problem}; {mend}")
         self.setting = setting
+        self.problem = problem
+        self.mend = mend
 
 
 class TransientError(ChatRelayBotError):

@@ -27,8 +27,9 @@ from sqlalchemy import (
 
 from chatrelaybot import statements, turns
 from chatrelaybot.database import Database
-from chatrelaybot.errors import ChatRelayBotError, TransientError
+from chatrelaybot.errors import ChatRelayBotError
 from chatrelaybot.schema import State, questions
+from chatrelaybot.schema_upgrade import NoInbox
 
 #: Fewer characters of an id are more likely a slip than a choice.
 SHORTEST_PREFIX = 4
@@ -92,6 +93,14 @@ class Listing:
         return sum(self.counts.values()) - len(self.entries)
 
 
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """How many seconds ago the last question came; None: the inbox knows of none."""
+
+    mention: float | None = None  #: in a channel
+    direct: float | None = None
+
+
 class NotRetried(ChatRelayBotError):
     """The question cannot be tried again."""
 
@@ -111,6 +120,9 @@ _COUNTS = (
     select(_q.state, func.count())
     .where(_q.state.in_(bindparam("states", expanding=True)))
     .group_by(_q.state)
+)
+_ARRIVALS = select(_q.is_direct, (statements.NOW - func.max(_q.received_at)).label("age")).group_by(
+    _q.is_direct
 )
 _CANDIDATES = (
     select(_q.id)
@@ -160,7 +172,7 @@ def opened(url: str) -> Iterator[InboxDesk]:
     parsed = make_url(url)
     file = Path(parsed.database or "")
     if parsed.get_backend_name() == "sqlite" and not file.exists():
-        raise TransientError(f"there is no inbox yet: {file.absolute()} does not exist")
+        raise NoInbox(f"there is no inbox yet: {file.absolute()} does not exist")
     database.open(as_owner=False)
     with closing(database):
         yield InboxDesk(database=database)
@@ -185,6 +197,12 @@ class InboxDesk:
             return Listing([_entry(row) for row in rows], counts)
 
         return self._database.read(look)
+
+    def arrivals(self) -> Arrivals:
+        """Return when the last question of each kind came, as far as the inbox remembers."""
+        rows = self._database.read(lambda connection: connection.execute(_ARRIVALS).all())
+        ages = {row.is_direct: max(0.0, row.age) for row in rows}
+        return Arrivals(mention=ages.get(False), direct=ages.get(True))
 
     def retry(self, prefix: str) -> str:
         """Let a question be tried again at once; return the whole id of the one that begins so.

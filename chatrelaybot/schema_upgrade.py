@@ -24,6 +24,8 @@ HEAD = "0002"
 _OLD_TABLE = "schema_version"
 _OLD_REVISION = "0001"
 
+_NEWER_MEND = "install the ChatRelayBot that made it, or name another database"
+
 #: As Alembic makes it.
 _version = Table(
     "alembic_version",
@@ -31,6 +33,14 @@ _version = Table(
     Column("version_num", String(32), nullable=False),
     PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
+
+
+class NoInbox(TransientError):
+    """There is no inbox yet."""
+
+
+class OlderTables(ConfigurationError):
+    """The tables are of an earlier version, and the next start brings them up to date."""
 
 
 def prepare(connection: Connection) -> None:
@@ -62,13 +72,13 @@ def check(connection: Connection) -> None:
     if revision == HEAD:
         return
     if revision is None and not inspect(connection).has_table(_OLD_TABLE):
-        raise TransientError("there is no inbox yet: the database has no tables of one")
-    raise ConfigurationError(
-        "DATABASE_URL",
-        f"the database is at version {revision or _OLD_REVISION}, this program knows {HEAD}",
-        "use the ChatRelayBot that runs with it, or start this one's daemon, which brings "
-        "older tables up to date",
-    )
+        raise NoInbox("there is no inbox yet: the database has no tables of one")
+    found = revision or _OLD_REVISION
+    problem = f"the database is at version {found}, this program knows {HEAD}"
+    if found < HEAD:
+        mend = "start this program's daemon, which brings it up to date"
+        raise OlderTables("DATABASE_URL", problem, mend)
+    raise ConfigurationError("DATABASE_URL", problem, _NEWER_MEND)
 
 
 def _revision(connection: Connection) -> str | None:
@@ -91,7 +101,7 @@ def _upgrade(connection: Connection) -> None:
         raise ConfigurationError(
             "DATABASE_URL",
             f"the database is at version {revision}, this program knows {HEAD}",
-            "install the ChatRelayBot that made it, or name another database",
+            _NEWER_MEND,
         )
     if inspect(connection).has_table(_OLD_TABLE):
         command.stamp(config, _OLD_REVISION)

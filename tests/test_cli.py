@@ -52,7 +52,7 @@ def test_help_names_the_commands(tmp_path: Path) -> None:
     result = run(["--help"], tmp_path)
 
     assert result.code == 0
-    for command in ("run", "playground", "backend", "inbox"):
+    for command in ("run", "doctor", "manifest", "playground", "backend", "inbox"):
         assert re.search(rf"^ +{command}\b", result.out, re.MULTILINE)
 
 
@@ -83,6 +83,7 @@ class TestAWrongConfiguration:
             SLACK_BOT_TOKEN=workspace.bot_token,
             SLACK_APP_TOKEN=workspace.app_token,
             SLACK_API_URL=workspace.api_url,
+            HTTP_PORT="off",
         )
 
         assert result.code == 78
@@ -135,7 +136,9 @@ class TestTheDaemon:
 
         # A file that cannot be opened: that shows only after all of the daemon was loaded.
         missing = f"sqlite:///{tmp_path}/missing/inbox.sqlite3"
-        result = run(["run"], tmp_path, program=program, DATABASE_URL=missing, **TOKENS)
+        result = run(
+            ["run"], tmp_path, program=program, DATABASE_URL=missing, HTTP_PORT="off", **TOKENS
+        )
 
         assert result.out == "[]\n"
         assert result.code == 78

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -262,6 +263,14 @@ def test_a_server_that_is_not_there_is_trouble_that_may_pass(
 
 
 # Several instances.
+
+
+def test_a_server_that_never_answers_is_trouble_that_may_pass() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/name"
+
+        with pytest.raises(TransientError, match="timeout expired"):
+            Database(url=url).open()
 
 
 def test_instances_that_find_an_empty_database_at_the_same_moment_all_open_it(

@@ -59,6 +59,7 @@ _LAYERS = {
         "company",
         "catch_up",
         "upkeep",
+        "census",
         "sender",
         "conclusion",
         "editor",
@@ -66,7 +67,7 @@ _LAYERS = {
         "workers",
         "listener",
     ),
-    "shell": ("daemon", "playground", "cli", "__main__"),
+    "shell": ("daemon", "doctor", "playground", "cli", "__main__"),
 }
 #: Outside libraries, and the words whose modules may import them.
 _LIBRARIES = {
@@ -89,8 +90,12 @@ _LIBRARIES = {
     "slack_sdk": ("slack", "link"),
     "websocket": ("link",),
     "pydantic": ("settings",),
+    "pydantic_core": ("settings",),
     "pydantic_settings": ("settings",),
+    "waitress": ("web",),
     "opentelemetry": ("telemetry",),
+    "prometheus_client": ("telemetry",),
+    "dotenv": ("settings",),
     "aiohttp": ("playground",),
     "rich": ("playground",),
 }

@@ -33,6 +33,7 @@ class Access:
         self.bot_token = f"xoxb-{number:012d}-{secrets.token_hex(12)}"
         self.app_token = f"xapp-1-A{number:012d}-{secrets.token_hex(32)}"
         self.scopes = frozenset(scopes)
+        self.app_scopes = _APP_SCOPES
         self._errors: dict[str, str] = {}  # token that is refused: the error
 
     def revoke(self, token: str, error: str) -> None:
@@ -50,11 +51,14 @@ class Access:
         if (token == self.app_token) is not is_app_method:
             raise Refusal("not_allowed_token_type")
 
-    def granted(self, token: str | None) -> frozenset[str]:
-        """Return the scopes of a token."""
-        return _APP_SCOPES if token == self.app_token else self.scopes
+    def granted(self, token: str | None) -> frozenset[str] | None:
+        """Return the scopes of a token; None: it is no good."""
+        if token in self._errors:
+            return None
+        return {self.app_token: self.app_scopes, self.bot_token: self.scopes}.get(token or "")
 
-    def require(self, scope: str) -> None:
-        """Refuse where the bot token was not granted the scope."""
-        if scope not in self.scopes:
-            raise Refusal("missing_scope", needed=scope, provided=",".join(sorted(self.scopes)))
+    def require(self, scope: str, *, is_app_method: bool = False) -> None:
+        """Refuse where the token was not granted the scope."""
+        scopes = self.app_scopes if is_app_method else self.scopes
+        if scope not in scopes:
+            raise Refusal("missing_scope", needed=scope, provided=",".join(sorted(scopes)))

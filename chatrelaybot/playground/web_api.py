@@ -9,8 +9,9 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from typing import Any
 
 from aiohttp import web
@@ -102,14 +103,18 @@ class WebApi:
         faults: Faults,
         methods: Mapping[str, Method],
         latency: float,
+        clock_ahead: float,
     ) -> None:
-        """`latency` is the seconds that each call takes, half before and half after its effect."""
+        """Seconds: each call takes `latency`, half before and half after its effect; the clock
+        is ahead of this machine's by `clock_ahead`.
+        """
         self._board = board
         self._access = access
         self._gate = gate
         self._faults = faults
         self._methods = methods
         self._latency = latency
+        self._clock_ahead = clock_ahead
         self.calls: list[Call] = []  # guarded by the board's lock
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -127,7 +132,7 @@ class WebApi:
         self._note_answer(index, answer)
         if answer.status is None and request.transport is not None:
             request.transport.abort()
-        return self._response(answer, token)
+        return self._response(method, answer, token)
 
     async def _serve(self, method: str, token: str | None, args: dict[str, Any]) -> _Answer:
         if self._latency:
@@ -168,8 +173,18 @@ class WebApi:
         with self._board:
             self._access.check(token, is_app_method=spec.is_for_app_token)
             if spec.scope is not None:
-                self._access.require(spec.scope)
+                self._access.require(spec.scope, is_app_method=spec.is_for_app_token)
         return spec
+
+    def _scope_headers(self, method: str, token: str | None) -> dict[str, str]:
+        """Tell what the token may do, and what the method wants; Slack is silent on a bad token."""
+        with self._board:
+            granted = self._access.granted(token)
+        spec = self._methods.get(method)
+        if granted is None or spec is None:
+            return {}
+        wanted = [] if spec.scope is None else [spec.scope]
+        return {"X-OAuth-Scopes": _listed(granted), "X-Accepted-OAuth-Scopes": _listed(wanted)}
 
     def _check_window(self, method: str, channel: str | None) -> None:
         with self._board:
@@ -205,10 +220,12 @@ class WebApi:
             )
             self._board.touch()
 
-    def _response(self, answer: _Answer, token: str | None) -> web.Response:
-        with self._board:
-            scopes = ",".join(sorted(self._access.granted(token)))
-        headers = {"X-OAuth-Scopes": scopes, "X-Slack-Req-Id": secrets.token_hex(16)}
+    def _response(self, method: str, answer: _Answer, token: str | None) -> web.Response:
+        headers = {
+            "Date": formatdate(time.time() + self._clock_ahead, usegmt=True),
+            "X-Slack-Req-Id": secrets.token_hex(16),
+            **self._scope_headers(method, token),
+        }
         if answer.retry_after is not None:
             headers["Retry-After"] = str(answer.retry_after)
         is_page = isinstance(answer.body, str)
@@ -218,6 +235,10 @@ class WebApi:
             content_type="text/html" if is_page else "application/json",
             headers=headers,
         )
+
+
+def _listed(scopes: Iterable[str]) -> str:
+    return ",".join(sorted(scopes))
 
 
 def _refused(refusal: Refusal) -> _Answer:

@@ -52,6 +52,7 @@ class Workspace(View):
     port: int = 0  #: where it listens; 0: a free port, which `start` puts here
     limits: Limits = field(default_factory=Limits)
     latency: float = 0.0  #: what each Web API call takes, half before and half after its effect
+    clock_ahead: float = 0.0  #: how far its clock is ahead of this machine's
     bot_name: str = "chatrelaybot"
     scopes: Collection[str] = BOT_SCOPES  #: what the bot token was granted
     subscriptions: Collection[str] = SUBSCRIPTIONS  #: the events that the app is told of
@@ -218,10 +219,13 @@ class Workspace(View):
         with self._board:
             self._gate.change(limits)
 
-    def set_scopes(self, scopes: Collection[str]) -> None:
-        """Grant the bot token these scopes and no others."""
+    def set_scopes(self, scopes: Collection[str], *, which: Literal["bot", "app"] = "bot") -> None:
+        """Grant a token these scopes and no others."""
         with self._board:
-            self._access.scopes = frozenset(scopes)
+            if which == "bot":
+                self._access.scopes = frozenset(scopes)
+            else:
+                self._access.app_scopes = frozenset(scopes)
 
     def _new_courier(self) -> Courier:
         return Courier(
@@ -237,7 +241,7 @@ class Workspace(View):
         store, access = self._store, self._access
         writing = Writing(store=store, access=access, announcer=announcements, emoji=self.emoji)
         reading = Reading(store=store, access=access, url="https://playground.slack.com/")
-        connect = Method(self._links.open_ticket, is_for_app_token=True)
+        connect = Method(self._links.open_ticket, scope="connections:write", is_for_app_token=True)
         return WebApi(
             board=self._board,
             access=access,
@@ -249,6 +253,7 @@ class Workspace(View):
                 "apps.connections.open": connect,
             },
             latency=self.latency,
+            clock_ahead=self.clock_ahead,
         )
 
     def _bring_in_people(self, announcements: Announcements) -> None:
