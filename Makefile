@@ -10,6 +10,10 @@ JOBS ?= 2
 SEED ?= 1
 QUESTIONS ?= 800
 ENGINE ?= sqlite
+# Where `make install` puts the program; with DESTDIR, for packagers, below that.
+PREFIX ?= /opt/chatrelaybot
+DESTDIR ?=
+EXTRAS ?= postgres
 
 # ruff does not read setup.cfg, so its settings are these flags.
 RUFF_STYLE := --line-length 100 --target-version py311
@@ -25,10 +29,10 @@ RUFF_RULES := --select A,ARG,B,BLE,C4,C90,DTZ,E,ERA,F,G,I,ISC,LOG,N,PERF,PGH,PIE
 # S311: jitter needs no cryptographic randomness. RUF001-RUF003: the project writes … and – on purpose.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo run test check format chaos bench bench-quick clean
+.PHONY: help venv demo manifest doctor run install uninstall test test-systemd check format chaos bench bench-quick trace-picture clean
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(READY) ## make the virtual environment (.venv)
 
@@ -47,11 +51,26 @@ export ASK
 demo: $(READY) ## the bot in a local workspace, no Slack account; ASK="…" asks one question and exits
 	@$(BIN)/chatrelaybot playground $${ASK:+"--ask=$$ASK"}
 
+manifest: $(READY) ## the Slack app's manifest, to make the app of; ARGS="--name …"
+	@$(BIN)/chatrelaybot manifest $(ARGS)
+
+doctor: $(READY) ## check settings, tokens, scopes, link, backend, and say how to mend them; ARGS="--ask --send"
+	@$(BIN)/chatrelaybot doctor $(ARGS)
+
 run: $(READY) ## the daemon, with the settings of the environment and .env
 	$(BIN)/chatrelaybot run
 
+install: ## as a service of systemd, or its upgrade; as root; PREFIX=/opt/chatrelaybot DESTDIR=…
+	@PYTHON="$(PYTHON)" PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" EXTRAS="$(EXTRAS)" systemd/install install
+
+uninstall: ## remove what install has put there; settings, secrets and the inbox stay
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" systemd/install uninstall
+
 test: $(READY) ## the whole test suite, with coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term --cov-fail-under=95
+
+test-systemd: $(READY) ## the service under a real systemd, in a container of this machine; as root
+	$(BIN)/python -m pytest -o python_files='checks_*.py' tests/systemd
 
 chaos: $(READY) ## kill, freeze and cut off the bot, and count; SEED=n QUESTIONS=n ENGINE=sqlite or postgres
 	$(BIN)/python -m tests.chaos --seed $(SEED) --questions $(QUESTIONS) --engine $(ENGINE) $(ARGS)
@@ -61,6 +80,9 @@ bench: $(READY) ## how near the daemon is to what Slack permits, into build/benc
 
 bench-quick: $(READY) ## the same in 90 seconds: whether all texts are right, and about how fast
 	$(BIN)/python -m tests.bench --quick $(ARGS)
+
+trace-picture: $(READY) ## draw docs/trace.svg anew, of what two real processes have exported
+	$(BIN)/python -m tests.trace_example docs/trace.svg
 
 check: $(READY) ## format, lint and types
 	$(BIN)/ruff format --check $(RUFF_STYLE) chatrelaybot tests
