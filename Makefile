@@ -78,7 +78,7 @@ chaos: $(READY) ## kill, freeze and cut off the bot, and count; SEED=n QUESTIONS
 bench: $(READY) ## how near the daemon is to what Slack permits, into build/bench.json; ARGS="--only 1,9"
 	$(BIN)/python -m tests.bench --json build/bench.json $(ARGS)
 
-bench-quick: $(READY) ## the same in 90 seconds: whether all texts are right, and about how fast
+bench-quick: $(READY) ## the same in two minutes: whether all texts are right, and about how fast
 	$(BIN)/python -m tests.bench --quick $(ARGS)
 
 trace-picture: $(READY) ## draw docs/trace.svg anew, of what two real processes have exported

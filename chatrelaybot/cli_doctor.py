@@ -7,8 +7,6 @@ import json
 import os
 import sys
 
-from chatrelaybot import install
-
 _OK = 0
 
 
@@ -32,9 +30,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 
 def add_manifest(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `manifest`."""
-    parser.add_argument(
-        "--name", default=install.DEFAULT_NAME, help="the app's name (default: %(default)s)"
-    )
+    parser.add_argument("--name", help="the app's name (default: ChatRelayBot)")
     parser.add_argument("--json", action="store_true", help="JSON in place of YAML")
     parser.set_defaults(command=_manifest)
 
@@ -69,14 +65,14 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _manifest(options: argparse.Namespace) -> int:
-    from chatrelaybot import install_yaml
+    from chatrelaybot import install, install_yaml
     from chatrelaybot.settings import load_settings
 
     settings = load_settings(needs_slack=False)
     needs = install.Needs.of(
         busy_reaction=settings.slack_busy_reaction, channels=settings.slack_channel
     )
-    manifest = install.manifest(needs, name=options.name)
+    manifest = install.manifest(needs, name=options.name or install.DEFAULT_NAME)
     if options.json:
         sys.stdout.write(f"{json.dumps(manifest, ensure_ascii=False, indent=2)}\n")
     else:

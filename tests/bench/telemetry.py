@@ -20,7 +20,9 @@ from tests.bench.world import Script, World
 
 _ROW = 14
 _LATENCY = 0.08
+#: Answers at once, and how often one after the other.
 _ANSWERS, _QUICK_ANSWERS = 100, 20
+_CROWDS = 3
 _SCRIPT = Script(parts=100, parts_per_second=33.0, part_chars=20)
 _PATIENCE = 90.0
 #: How often spans and metrics are sent, and within what they surely are; seconds.
@@ -57,23 +59,24 @@ def measure(plan: Plan) -> Findings:
 
 
 def _run(mode: str, count: int, every: float, findings: Findings) -> float:
-    """Return the CPU seconds of so many answers."""
+    """Return the CPU seconds of a crowd of so many answers."""
     with World(latency=_LATENCY) as world, _collector() as (endpoint, bodies):
         settings = {**_SETTINGS[mode], **_sending(endpoint, every)}
         with contenders.start(US, world, workers=count, **settings) as process:
-            # What the first answer of all brings along is not an answer's share.
-            world.wait_until_answered(world.ask(script=Script(parts=1)), _PATIENCE)
+            # What the first crowd of all brings along, threads and connections, is no answer's share.
+            world.wait_until_answered(world.ask(count, script=_SCRIPT), _PATIENCE)
             time.sleep(every + _SEND_SLACK)
             before, sent_before = process.usage(), len(bodies)
-            asked = world.ask(count, script=_SCRIPT)
-            world.wait_until_answered(asked, _PATIENCE)
+            for _ in range(_CROWDS):
+                asked = world.ask(count, script=_SCRIPT)
+                world.wait_until_answered(asked, _PATIENCE)
+                findings.flaws += [f"{mode}: {flaw}" for flaw in world.flaws(asked)]
             time.sleep(every + _SEND_SLACK)
             cpu_seconds = process.usage().cpu_seconds - before.cpu_seconds
             sent = len(bodies) - sent_before
-        findings.flaws += [f"{mode}: {flaw}" for flaw in world.flaws(asked)]
         if bool(sent) is not (mode == _OTLP):
             findings.flaws.append(f"{mode}: {sent} requests to the collector")
-    return cpu_seconds
+    return cpu_seconds / _CROWDS
 
 
 def _sending(endpoint: str, every: float) -> dict[str, str]:
