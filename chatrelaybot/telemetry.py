@@ -38,7 +38,9 @@ class Telemetry:
             ConfigurationError: What is asked for cannot be had.
         """
         self.instance = instance
-        wanted = exports(exporter, {**variables, **os.environ})
+        # Empty is the same as not set.
+        stronger = {name: value for name, value in os.environ.items() if value}
+        wanted = exports(exporter, {**variables, **stronger})
         resource = {
             "service.name": "chatrelaybot",
             "service.version": chatrelaybot.__version__,

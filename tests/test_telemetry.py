@@ -220,7 +220,7 @@ class TestWhereTheVariablesAre:
         (credentials / "OTEL_EXPORTER_OTLP_HEADERS").write_text("x-key=from-a-credential\n")
         with Collector() as collector:
             (tmp_path / ".env").write_text(
-                "OTEL_EXPORTER=otlp\n"
+                "OTEL_TRACES_EXPORTER=otlp\n"
                 f"OTEL_EXPORTER_OTLP_ENDPOINT={collector.url}\n"
                 "OTEL_SERVICE_NAME=from-the-file\n"
                 "OTEL_RESOURCE_ATTRIBUTES=place=the-file\n"
@@ -228,6 +228,7 @@ class TestWhereTheVariablesAre:
             process = start_program(
                 CREDENTIALS_DIRECTORY=str(credentials),
                 OTEL_SERVICE_NAME="from-the-environment",
+                OTEL_TRACES_EXPORTER="",  # The same as not set.
             )
             wait_until_shown(workspace, ask(workspace, "hello"), "You asked: hello")
             process.terminate()

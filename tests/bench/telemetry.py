@@ -63,7 +63,7 @@ def _run(mode: str, count: int, every: float, findings: Findings) -> float:
     with World(latency=_LATENCY) as world, _collector() as (endpoint, bodies):
         settings = {**_SETTINGS[mode], **_sending(endpoint, every)}
         with contenders.start(US, world, workers=count, **settings) as process:
-            # What the first crowd of all brings along, threads and connections, is no answer's share.
+            # What the first crowd brings along, threads and connections, is no answer's share.
             world.wait_until_answered(world.ask(count, script=_SCRIPT), _PATIENCE)
             time.sleep(every + _SEND_SLACK)
             before, sent_before = process.usage(), len(bodies)
