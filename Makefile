@@ -11,9 +11,13 @@ SEED ?= 1
 QUESTIONS ?= 800
 ENGINE ?= sqlite
 # Where `make install` puts the program; with DESTDIR, for packagers, below that.
-PREFIX ?= /opt/chatrelaybot
+# Empty: as at the last installation; at the first, /opt/chatrelaybot and postgres.
+PREFIX ?=
 DESTDIR ?=
-EXTRAS ?= postgres
+EXTRAS ?=
+
+# With mounts of its own, which the kernel takes away with it, whatever ends it.
+APART = $$(unshare --mount true 2>/dev/null && echo unshare --mount)
 
 # ruff does not read setup.cfg, so its settings are these flags.
 RUFF_STYLE := --line-length 100 --target-version py311
@@ -60,7 +64,7 @@ doctor: $(READY) ## check settings, tokens, scopes, link, backend, and say how t
 run: $(READY) ## the daemon, with the settings of the environment and .env
 	$(BIN)/chatrelaybot run
 
-install: ## as a service of systemd, or its upgrade; as root; PREFIX=/opt/chatrelaybot DESTDIR=…
+install: ## as a service of systemd, or its upgrade; as root; PREFIX=… DESTDIR=… EXTRAS=postgres,grpc
 	@PYTHON="$(PYTHON)" PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" EXTRAS="$(EXTRAS)" systemd/install install
 
 uninstall: ## remove what install has put there; settings, secrets and the inbox stay
@@ -70,7 +74,7 @@ test: $(READY) ## the whole test suite, with coverage
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term --cov-fail-under=95
 
 test-systemd: $(READY) ## the service under a real systemd, in a container of this machine; as root
-	$(BIN)/python -m pytest -o python_files='checks_*.py' tests/systemd
+	$(APART) $(BIN)/python -m pytest -o python_files='checks_*.py' tests/systemd
 
 chaos: $(READY) ## kill, freeze and cut off the bot, and count; SEED=n QUESTIONS=n ENGINE=sqlite or postgres
 	$(BIN)/python -m tests.chaos --seed $(SEED) --questions $(QUESTIONS) --engine $(ENGINE) $(ARGS)

@@ -41,6 +41,8 @@ def test_secrets_have_a_place_that_is_roots_alone(installed: Service) -> None:
     [
         (("PREFIX=/usr",), "name another PREFIX"),
         (("PREFIX=here",), "no absolute path"),
+        (("PREFIX=/home/bot",), "service cannot see"),
+        (("PREFIX=/opt/../var/tmp//bot",), "service cannot see"),
         (("PYTHON=/no/python",), "Python 3.11 or later"),
     ],
 )
@@ -56,12 +58,26 @@ def test_a_packager_installs_into_a_directory_without_root(installed: Service) -
     installed.container.run("install", "-d", "-o", "nobody", "/var/tmp/package")  # noqa: S108
     installed.container.run(
         *("setpriv", "--reuid=nobody", "--clear-groups"),
-        *("make", "-C", SHOWN_TREE, "install", "DESTDIR=/var/tmp/package"),
-        f"PYTHON={system_python()}",
+        # Relative to the tree, with a slash too many.
+        *("make", "-C", SHOWN_TREE, "install", "DESTDIR=../../var/tmp/package/"),
+        *("PREFIX=/srv//bot/", f"PYTHON={system_python()}"),
         seconds=110.0,
     )
+    package = "/var/tmp/package"  # noqa: S108
+    places = [f"{package}{path}" for path in ("/srv/bot", *INSTALLED[1:])]
+    script = installed.container.read(f"{package}/srv/bot/bin/chatrelaybot")
 
-    for path in INSTALLED:
-        assert installed.has(f"/var/tmp/package{path}")  # noqa: S108
-    script = installed.container.read("/var/tmp/package/opt/chatrelaybot/bin/chatrelaybot")  # noqa: S108
-    assert script.startswith("#!/opt/chatrelaybot/bin/python")
+    assert all(installed.has(place) for place in places)
+    assert script.startswith("#!/srv/bot/bin/python")
+    assert "program=/srv/bot/bin" in installed.container.read(
+        f"{package}/usr/local/bin/chatrelaybot"
+    )
+    # Where it is need not be said a second time.
+    installed.make("uninstall", f"DESTDIR={package}")
+    assert not any(installed.has(place) for place in places)
+
+
+def test_an_uninstallation_of_another_place_is_refused(installed: Service) -> None:
+    with pytest.raises(AssertionError, match="make uninstall PREFIX=/opt/chatrelaybot"):
+        installed.make("uninstall", "PREFIX=/srv/other")
+    assert all(installed.has(path) for path in INSTALLED)

@@ -67,7 +67,12 @@ def test_it_answers_and_uses_little(
     served = next(json.loads(line) for line in service.log() if "health served" in line)
     with closing(HTTPConnection("127.0.0.1", served["port"], timeout=5.0)) as connection:
         connection.request("GET", "/readyz")
-        assert connection.getresponse().status == HTTPStatus.OK
+        ready = connection.getresponse()
+        assert ready.status == HTTPStatus.OK
+        ready.read()
+        connection.request("GET", "/metrics")
+        # The sandbox hides /proc/stat, and must not take the figures of the process with it.
+        assert "process_resident_memory_bytes " in connection.getresponse().read().decode()
 
 
 def test_a_killed_daemon_is_started_again_and_finishes_its_answer(
@@ -175,6 +180,25 @@ def test_a_wrong_token_ends_it_with_one_line(service: Service, name: str, value:
     assert service.show("ExecMainStatus") == "78"
     assert service.show("NRestarts") == "0"
     assert not any(value and value in line for line in service.log())
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (CONFIGURATION, "200"),
+        ("/opt/chatrelaybot/bin/chatrelaybot", "203"),
+    ],
+)
+def test_what_is_not_there_is_not_tried_for_ever(service: Service, path: str, status: str) -> None:
+    service.container.run("mv", path, "/opt/aside")
+    try:
+        service.systemctl("start", "--no-block", UNIT)
+        until("it has failed", lambda: service.show("ActiveState") == "failed")
+    finally:
+        service.container.run("mv", "/opt/aside", path)
+
+    assert service.show("ExecMainStatus") == status
+    assert service.show("NRestarts") == "0"
 
 
 def test_without_credential_files_the_log_says_what_is_missing(service: Service) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from chatrelaybot.playground.workspace import Workspace
-from tests.systemd.container import until
+from tests.systemd.container import TREE, until
 from tests.systemd.service import CONFIGURATION, CREDENTIALS, UNIT, Service
 
 PROBER = Path(__file__).with_name("prober.py")
@@ -97,23 +97,41 @@ def test_the_inbox_is_nobody_elses_to_read(service: Service) -> None:
 
 
 def test_encrypted_secrets_work(service: Service, workspace: Workspace) -> None:
-    for name, token in (
-        ("SLACK_BOT_TOKEN", workspace.bot_token),
-        ("SLACK_APP_TOKEN", workspace.app_token),
-    ):
-        place = f"{CREDENTIALS}/{name}"
-        service.container.run(
-            "systemd-creds", "encrypt", f"--name={name}", "-", f"{place}.cred", stdin=token
-        )
-        service.container.run("rm", place)
-        assert token not in service.container.out("cat", f"{place}.cred")
-    example = service.container.read("/opt/chatrelaybot/share/encrypted-credentials.conf")
-    service.drop_in("encrypted-credentials", example)
-    service.start()
+    service.secret("BACKEND_TOKEN", "")
+    service.container.run("sh", "-ec", _readme_on_encryption())
 
     assert workspace.open_links
-    # Root's own commands read them where the service has them open.
+    names = {*service.container.out("ls", CREDENTIALS).split()}
+    assert names == {"BACKEND_TOKEN", "SLACK_APP_TOKEN.cred", "SLACK_BOT_TOKEN.cred"}
+    # Root's own commands read them where the service has them open,
     assert "✓ bot token" in service.container.out("chatrelaybot", "doctor")
+    # and decrypt them where it does not.
+    service.stop()
+    assert "✓ bot token" in service.container.out("chatrelaybot", "doctor")
+    assert "chatrelaybot" not in service.container.out("ls", "/run")
+
+
+def test_a_secret_that_cannot_be_decrypted_is_named(service: Service) -> None:
+    service.container.run("sh", "-ec", _readme_on_encryption())
+    service.stop()
+    service.container.write(f"{CREDENTIALS}/SLACK_BOT_TOKEN.cred", "of another machine")
+    doctor = service.container.run("chatrelaybot", "doctor", is_checked=False)
+    service.systemctl("start", "--no-block", UNIT)
+    until("it has failed", lambda: service.show("ActiveState") == "failed")
+
+    assert doctor.returncode == 1
+    assert "SLACK_BOT_TOKEN.cred cannot be decrypted" in doctor.stderr
+    assert "chatrelaybot" not in service.container.out("ls", "/run")
+    assert service.show("ExecMainStatus") == "243"
+    assert service.show("NRestarts") == "0"
+
+
+def _readme_on_encryption() -> str:
+    """Return the commands that README.md names, for somebody who is root already."""
+    for block in (TREE / "README.md").read_text().split("\n\n"):
+        if "systemd-creds encrypt" in block and block.startswith("    "):
+            return block.replace("sudo ", "")
+    raise AssertionError("README.md says nothing about encryption")
 
 
 def test_the_journal_holds_objects_with_their_priority(

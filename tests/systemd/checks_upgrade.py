@@ -7,7 +7,15 @@ import time
 from chatrelaybot.playground.workspace import Workspace
 from tests.answering import AnsweringBackend
 from tests.systemd.container import until
-from tests.systemd.service import CONFIGURATION, CREDENTIALS, INSTALLED, STATE, UNIT, Service
+from tests.systemd.service import (
+    CONFIGURATION,
+    CREDENTIALS,
+    INSTALLED,
+    STATE,
+    UNIT,
+    VARIABLES,
+    Service,
+)
 from tests.systemd.talk import wait_for_echo
 
 
@@ -53,6 +61,25 @@ def test_others_may_use_the_program_without_the_services_settings(service: Servi
     assert "SLACK_BOT_TOKEN" in done.stderr
 
 
+def test_the_service_and_roots_commands_have_the_same_variables(service: Service) -> None:
+    lines = ("# BACKEND_URL=none", "BACKEND_URL=http://127.0.0.1:9/", ' NO_PROXY="127.0.0.1" ')
+    of_root = {"BACKEND_URL": "http://127.0.0.1:11/", "PYTHONPATH": "/opt/of-root"}
+    service.container.write("/opt/of-root/sitecustomize.py", "print('of root')")
+    service.container.write(
+        VARIABLES, "\n".join(["BACKEND_URL=http://127.0.0.1:10/", *lines, "HTTPS_PROXY=$HOME"])
+    )
+    doctor = service.container.run(
+        "chatrelaybot", "doctor", environment=of_root, is_checked=False
+    ).stdout
+    service.start()
+    variables = service.process("environ").split("\0")
+
+    assert "127.0.0.1:9" in doctor
+    assert "of root" not in doctor
+    assert {"BACKEND_URL=http://127.0.0.1:9/", "NO_PROXY=127.0.0.1"} <= {*variables}
+    assert "HTTPS_PROXY=$HOME" in variables
+
+
 def test_the_program_runs_without_its_tree(service: Service) -> None:
     found = service.container.out(
         *("/opt/chatrelaybot/bin/python", "-I", "-c"),
@@ -72,6 +99,10 @@ def test_an_upgrade_keeps_the_configuration_and_the_inbox(
     kept = [f"{CONFIGURATION}/.env", f"{CREDENTIALS}/SLACK_BOT_TOKEN"]
     before = [service.container.read(path) for path in kept]
     service.container.write("/opt/chatrelaybot/of-the-old-one", "")
+    service.container.write("/opt/chatrelaybot/share/extras", "postgres,grpc")
+    of_others = ["/opt/chatrelaybot.new/file", "/opt/chatrelaybot.old/file"]
+    for path in of_others:
+        service.container.write(path, "")
 
     began = time.monotonic()
     said = service.make("install")
@@ -80,6 +111,12 @@ def test_an_upgrade_keeps_the_configuration_and_the_inbox(
     assert [service.container.read(path) for path in kept] == before
     assert "systemctl restart chatrelaybot" in said
     assert not service.has("/opt/chatrelaybot/of-the-old-one")
+    listing = service.container.out("find", "/opt", "-maxdepth", "1", "-name", "chatrelaybot.*")
+    assert {*listing.split()} == {path.removesuffix("/file") for path in of_others}
+    assert all(service.has(path) for path in of_others)
+    service.container.run(
+        *("/opt/chatrelaybot/bin/python", "-c"), "import opentelemetry.exporter.otlp.proto.grpc"
+    )
     wait_for_echo(workspace, "in between")  # By the old one, which still runs.
     service.systemctl("restart", UNIT)
     wait_for_echo(workspace, "after")

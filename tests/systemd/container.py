@@ -179,21 +179,22 @@ class Container:
             env={**_environment(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         )
         stack.callback(self._power_off, process)
-
-        def is_up() -> bool:
-            if process.poll() is not None:
-                console.seek(0)
-                raise Refused(f"systemd-nspawn: {console.read().strip()[-300:]}")
-            self._leader = _child(process.pid)
-            return bool(self._leader) and self._state() in ("running", "degraded")
-
         try:
-            until("systemd is up", is_up)
+            until("systemd answers", lambda: self._state(process))
         except AssertionError as error:
-            raise Refused(str(error)) from error
+            console.seek(0)
+            raise Refused(f"systemd-nspawn: {error}: {console.read().strip()[-300:]}") from error
+        # From here on it is no matter of this machine any more.
+        until("systemd is up", lambda: self._state(process) in ("running", "degraded"))
 
-    def _state(self) -> str:
-        return self.run("systemctl", "is-system-running", is_checked=False).stdout.strip()
+    def _state(self, process: subprocess.Popen[bytes]) -> str:
+        """Return what systemd says of itself; empty: it says nothing yet."""
+        assert process.poll() is None, "the container has ended"
+        self._leader = _child(process.pid)
+        if not self._leader:
+            return ""
+        state = self.run("systemctl", "is-system-running", is_checked=False).stdout.strip()
+        return "" if state in ("offline", "unknown") else state
 
     def _power_off(self, process: subprocess.Popen[bytes]) -> None:
         leader = _child(process.pid)

@@ -11,6 +11,7 @@ from tests.systemd.container import SHOWN_TREE, Container, system_python, until
 UNIT = "chatrelaybot.service"
 CONFIGURATION = "/etc/chatrelaybot"
 CREDENTIALS = f"{CONFIGURATION}/credentials"
+VARIABLES = f"{CONFIGURATION}/environment"
 STATE = "/var/lib/private/chatrelaybot"
 INSTALLED = (
     "/opt/chatrelaybot",
@@ -69,7 +70,7 @@ class Service:
     def clear(self) -> None:
         """Back to what it was after the installation, with an empty inbox and an empty log."""
         self.stop()
-        self.container.run("rm", "-rf", _DROP_INS, STATE, CREDENTIALS)
+        self.container.run("rm", "-rf", _DROP_INS, STATE, CREDENTIALS, VARIABLES)
         self.container.run("install", "-d", "--mode=700", CREDENTIALS)
         self.systemctl("daemon-reload")
         self.container.run("systemctl", "reset-failed", UNIT, is_checked=False)
