@@ -12,9 +12,8 @@ from typing import Any, Self
 import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-from chatrelaybot import __version__, refusal, sse
+from chatrelaybot import __version__, refusal, sse, trust
 from chatrelaybot.backend_call import BackendCall, BackendCalls
 from chatrelaybot.dialects import Decoder, Delta, Dialect, Failure, Finish, Outcome
 from chatrelaybot.errors import FailureKind, PermanentError, TransientError
@@ -58,8 +57,11 @@ class Backend:
         """Seconds: to connect; to the headers and between two bytes; between two texts.
 
         `pool_size` is the number of idle connections that are kept. `ca_bundle` is a file of
-        certificates to trust in place of those that requests brings along. `reads_per_second` is
+        certificates to trust in place of those that the environment names. `reads_per_second` is
         for all answers together: each of many is read less often.
+
+        Raises:
+            ConfigurationError: The environment's CA bundle is none.
         """
         self._url = url
         self._dialect = dialect
@@ -72,9 +74,9 @@ class Backend:
         self._pace = Pace(reads_per_second=reads_per_second)
         self._calls = BackendCalls(url=url, chat_model=dialect.chat_model, metrics=metrics)
         self._session = _Session()
-        trust = _trust(ca_bundle) if url.lower().startswith("https:") else None
-        self._session.mount("http://", _Adapter(pool_size=pool_size, trust=trust))
-        self._session.mount("https://", _Adapter(pool_size=pool_size, trust=trust))
+        context = trust.context(ca_bundle) if url.lower().startswith("https:") else None
+        self._session.mount("http://", _Adapter(pool_size=pool_size, trusted=context))
+        self._session.mount("https://", _Adapter(pool_size=pool_size, trusted=context))
 
     def ask(self, question: Question, *, span: Span) -> Answer:
         """Return the answer to be; it connects when it is first read.
@@ -288,22 +290,18 @@ class _Session(requests.Session):
 class _Adapter(HTTPAdapter):
     """Opens connections that the wire governs."""
 
-    def __init__(self, *, pool_size: int, trust: ssl.SSLContext | None) -> None:
-        self._trust = trust
+    def __init__(self, *, pool_size: int, trusted: ssl.SSLContext | None) -> None:
+        self._trusted = trusted
         super().__init__(pool_connections=1, pool_maxsize=pool_size, max_retries=0)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._trust, **kwargs)
+        super().init_poolmanager(*args, ssl_context=self._trusted, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
 
     def cert_verify(self, conn: Any, *_: Any) -> None:
         # The context has the certificates. requests would load its own ones, and for each
         # connection again.
         conn.cert_reqs = "CERT_REQUIRED"
-
-
-def _trust(ca_bundle: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_bundle or DEFAULT_CA_BUNDLE_PATH)
 
 
 def _merged(given: Mapping[str, str], ours: Mapping[str, str]) -> dict[str, str]:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from urllib.parse import urlsplit
 
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
+from chatrelaybot import trust
 from chatrelaybot.errors import FailureKind, TransientError
 
 _PORTS = {"http": 80, "https": 443}
+#: Least seconds for a try to connect, where the time for all addresses is almost over.
+_LEAST_CONNECT_SECONDS = 0.05
+
+
+class NotTrusted(TransientError):
+    """Its certificate is not trusted."""
 
 
 def place(url: str) -> str:
@@ -22,44 +27,66 @@ def place(url: str) -> str:
     return f"{host}:{parts.port or _PORTS[parts.scheme]}"
 
 
-def reach(url: str, *, timeout: float) -> float:
+def reach(url: str, *, timeout: float, ca_bundle: str | None = None) -> float:
     """Open a connection as the bot would, and close it; return the seconds that it took.
 
-    `timeout`, in seconds, is for each of its steps.
+    `timeout`, in seconds, is for all addresses of the host together, and once more for TLS; the
+    look-up of the host's name has time limits of its own. `ca_bundle` is a file of certificates
+    to trust in place of those that the environment names.
 
     Raises:
-        TransientError: There is no connection, or no trust in who answers.
+        NotTrusted: There is no trust in who answers.
+        TransientError: There is no connection.
+        ConfigurationError: The CA bundle is none.
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+    context = trust.context(ca_bundle) if parts.scheme == "https" else None
     began = time.monotonic()
-    with closing(_connect(host, port, timeout)) as connection:
-        if parts.scheme == "https":
-            _shake_hands(connection, host)
+    try:
+        with closing(_connect(host, port, timeout)) as connection:
+            if context is not None:
+                connection.settimeout(timeout)
+                context.wrap_socket(connection, server_hostname=host).close()
+    except (OSError, ValueError) as error:
+        raise trouble(error) from error
     return time.monotonic() - began
 
 
+def trouble(error: Exception) -> TransientError:
+    """Return in plain words what is in the way of a connection."""
+    kind = NotTrusted if isinstance(error, ssl.SSLCertVerificationError) else TransientError
+    return kind(_reason(error), kind=FailureKind.UNREACHABLE)
+
+
 def _connect(host: str, port: int, timeout: float) -> socket.socket:
-    try:
-        return socket.create_connection((host, port), timeout)
-    except (OSError, UnicodeError) as error:  # the latter of a name that no host can have
-        raise TransientError(_reason(error), kind=FailureKind.UNREACHABLE) from error
-
-
-def _shake_hands(connection: socket.socket, host: str) -> None:
-    context = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
-    try:
-        context.wrap_socket(connection, server_hostname=host).close()
-    except ssl.SSLCertVerificationError as error:
-        reason = f"its certificate is not trusted ({error.verify_message})"
-        raise TransientError(reason, kind=FailureKind.UNREACHABLE) from error
-    except (OSError, ValueError) as error:
-        reason = "it does not speak TLS"
-        raise TransientError(reason, kind=FailureKind.UNREACHABLE) from error
+    """Connect to the first address that answers, all of them within the timeout."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    deadline = time.monotonic() + timeout
+    cause: OSError = socket.gaierror()
+    for index, (family, kind, protocol, _, address) in enumerate(addresses):
+        # A share each, so that a dead address leaves time for the next one.
+        share = (deadline - time.monotonic()) / (len(addresses) - index)
+        try:
+            with ExitStack() as stack:
+                connection = stack.enter_context(socket.socket(family, kind, protocol))
+                connection.settimeout(max(_LEAST_CONNECT_SECONDS, share))
+                connection.connect(address)
+                stack.pop_all()
+        except OSError as error:
+            cause = error
+        else:
+            return connection
+    raise cause
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, socket.gaierror | UnicodeError):
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return "it does not speak TLS"
+    # The latter of a name that no host can have.
+    if isinstance(error, socket.gaierror | ValueError):
         return "there is no such host"
     if isinstance(error, TimeoutError):
         return "it does not answer"

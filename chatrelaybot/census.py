@@ -11,6 +11,8 @@ from chatrelaybot.inbox import Inbox
 
 #: Between two counts; seconds.
 _COUNT_SECONDS = 10.0
+#: What was counted so long ago is not shown any more; seconds.
+_OLD_SECONDS = 60.0
 
 
 class Census:
@@ -20,8 +22,16 @@ class Census:
         self._inbox = inbox
         self._clock = clock
         self._due = clock()
-        #: Replaced as a whole; None: not known, the database is away.
-        self.counts: Counts | None = None
+        #: With the time; replaced as a whole.
+        self._counted: tuple[Counts, float] | None = None
+
+    @property
+    def counts(self) -> Counts | None:
+        """What was counted lately; None: not known, the database is away or slow."""
+        counted = self._counted
+        if counted is None or self._clock() - counted[1] > _OLD_SECONDS:
+            return None
+        return counted[0]
 
     def step(self) -> None:
         """Count, where the last time is long enough ago."""
@@ -29,7 +39,7 @@ class Census:
             return
         self._due = self._clock() + _COUNT_SECONDS
         try:
-            self.counts = self._inbox.counts()
+            self._counted = (self._inbox.counts(), self._clock())
         except TransientError:
             # Whoever writes has said so already.
-            self.counts = None
+            self._counted = None

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chatrelaybot.doctor_findings import Finding
 
 _OK = 0
 
@@ -38,8 +44,7 @@ def add_manifest(parser: argparse.ArgumentParser) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     # Imported here: it needs nearly all of the daemon, and `run` needs none of it.
     from chatrelaybot import doctor, doctor_backend, doctor_table
-    from chatrelaybot.doctor_findings import Finding, exit_code
-    from chatrelaybot.settings_otel import otel_variables
+    from chatrelaybot.doctor_findings import exit_code
     from chatrelaybot.settings_survey import survey
     from chatrelaybot.telemetry_logs import configure_logging
 
@@ -48,20 +53,32 @@ def _doctor(options: argparse.Namespace) -> int:
     configure_logging(log_format="text", level="CRITICAL")
     question = None if options.ask is None else options.ask.strip() or doctor_backend.PING
     order = doctor.Order(question=question, is_sending=options.send)
-    # Where .env cannot be read, the survey says so, and the variables are of no use.
-    variables = {} if surveyed.settings is None else otel_variables()
-    variables |= {name: value for name, value in os.environ.items() if value}
+    variables = {name: value for name, value in os.environ.items() if value}
     findings: list[Finding] = []
     for finding in doctor.examine(surveyed, order, variables):
         findings.append(finding)
         if not options.json:
-            has_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-            for line in doctor_table.lines(finding, has_colour=has_colour):
-                sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
+            _write(_lines(finding))
     last = doctor_table.document if options.json else doctor_table.summary
-    sys.stdout.write(f"{last(findings)}\n")
+    _write([last(findings)])
     return exit_code(findings)
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    from chatrelaybot import doctor_table
+
+    has_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    columns = shutil.get_terminal_size((doctor_table.WIDTH, 0)).columns
+    width = min(doctor_table.WIDTH, columns)
+    return doctor_table.lines(finding, has_colour=has_colour, width=width)
+
+
+def _write(lines: Iterable[str]) -> None:
+    from chatrelaybot import doctor_table
+
+    for line in lines:
+        sys.stdout.write(f"{doctor_table.plain(line, sys.stdout.encoding)}\n")
+    sys.stdout.flush()
 
 
 def _manifest(options: argparse.Namespace) -> int:

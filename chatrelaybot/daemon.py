@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -18,6 +19,7 @@ from chatrelaybot.daemon_signals import Signals
 from chatrelaybot.daemon_watch import is_well, ready
 from chatrelaybot.errors import ChatRelayBotError, ConfigurationError, TransientError
 from chatrelaybot.settings import Settings
+from chatrelaybot.settings_otel import otel_variables
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +50,9 @@ class Daemon:
             failed=self._fail,
             metrics=self._telemetry.scrape,
         )
-        self._reload = Reload(settings, reread=reread, answer_in=self._parts.answer_in)
+        self._reload = Reload(
+            settings, reread=reread, answer_in=self._parts.answer_in, otel_variables=otel_variables
+        )
         self._stopping = threading.Event()
         self._failure: Exception | None = None
 
@@ -78,6 +82,7 @@ class Daemon:
         Raises:
             Exception: What made the daemon stop, where nobody asked it to.
         """
+        _allow_open_files()
         signals = Signals(on_stop=self._on_stop, on_reload=self.reload, failed=self._fail)
         with closing(signals):
             try:
@@ -91,6 +96,7 @@ class Daemon:
         """Build and start all parts; the link comes up in the background."""
         self._health.start()  # First, so that who asks meanwhile is told what it waits for.
         try:
+            self._patiently("health not served", self._health.serve)
             self._parts.start()
         except _Stopped:
             _log.info("stopped before the start was over")
@@ -164,6 +170,12 @@ class Daemon:
     def _hurry(self) -> None:
         if self._parts.workers is not None:
             self._parts.workers.hurry()
+
+
+def _allow_open_files() -> None:
+    """Open as many files as we may: each answer has some, and what is usual ends at 1024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class LoopDied(ChatRelayBotError):

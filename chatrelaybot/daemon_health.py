@@ -23,9 +23,9 @@ _log = logging.getLogger(__name__)
 _PING_SECONDS = 10.0
 #: The watchdog is fed so many times before it would bite.
 _FEEDS = 3.0
-#: For how long the manager is asked to wait for a start that is under way; it is asked again at
-#: each ping. Seconds.
-_START_SECONDS = 60.0
+#: For how long the manager is asked to wait for a start or a stop that is under way; it is asked
+#: again at each ping. Seconds.
+_MORE_SECONDS = 60.0
 #: What a stop may take besides DRAIN_SECONDS: a dial, calls that are under way, good-byes; seconds.
 _STOP_SECONDS = 60.0
 
@@ -67,14 +67,18 @@ class Health:
         self._reported: frozenset[str] = frozenset()
 
     def start(self) -> None:
-        """Tell from now on.
+        """Tell from now on."""
+        self._loop.start()
+
+    def serve(self) -> None:
+        """Tell who asks over HTTP, too, unless that is off.
 
         Raises:
-            ConfigurationError: The HTTP server cannot have its address.
+            ConfigurationError: The HTTP server cannot have its port.
+            TransientError: Its address is not there yet.
         """
         if self._settings.http_port is not None:
             self._start_web(self._settings.http_port)
-        self._loop.start()
 
     def leave(self) -> None:
         """Tell that a stop has begun, which may take some time."""
@@ -118,7 +122,9 @@ class Health:
         try:
             yield
         finally:
-            self._notifier.tell(notify.ready())
+            # One that does not get through is said again, as at the start.
+            self._is_announced = self._notifier.tell(notify.ready())
+            self.wake()
 
     def facts(self) -> Facts:
         """Look at everything once; from any thread, and without waiting for anything."""
@@ -137,6 +143,7 @@ class Health:
             keeper_late=links.late_seconds if links else 0.0,
             is_database_reachable=database is not None and database.is_reachable,
             commit_seconds=database.busy_seconds if database else 0.0,
+            is_database_shared=database is not None and database.is_shared,
             running_count=workers.running_count if workers else 0,
             waiting_count=counts.waiting if counts else None,
         )
@@ -175,8 +182,11 @@ class Health:
         if is_ready and not self._is_announced:
             words.append(notify.ready())
         if is_due and watch.is_well(watch.live(facts)):
-            is_starting = not (is_ready or facts.is_stopping)
-            words.append(notify.extend(_START_SECONDS) if is_starting else notify.alive())
+            if is_ready:
+                words.append(notify.alive())
+            if not is_ready or facts.is_stopping:
+                # Whatever a start, or a stop, is waiting for: as long as everything moves.
+                words.append(notify.extend(_MORE_SECONDS))
         status = watch.status(facts)
         if status != self._told_status:
             words.append(notify.status(status))

@@ -114,6 +114,7 @@ class Parts:
         arrived is put into the inbox; then running answers get their time, and only then do the
         parts go that they need.
         """
+        self._gauges.end()
         self._stack.close()
 
     def start(self) -> None:

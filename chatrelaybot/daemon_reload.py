@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from chatrelaybot.errors import ConfigurationError
 from chatrelaybot.settings import Settings
@@ -24,9 +24,15 @@ class Reload:
         *,
         reread: Callable[[], Settings] | None,
         answer_in: Callable[[frozenset[str]], None],
+        otel_variables: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """`reread()` reads them from where `settings` came from; None: they came from nowhere."""
+        """`reread()` reads them from where `settings` came from; None: they came from nowhere.
+
+        `otel_variables()` reads OpenTelemetry's from there.
+        """
         self._settings = settings
+        self._otel_variables = otel_variables
+        self._variables = otel_variables() if reread is not None else {}
         self._reread = reread
         self._answer_in = answer_in
 
@@ -36,13 +42,13 @@ class Reload:
             _log.warning("these settings cannot be read again")
             return
         try:
-            new = self._reread()
+            new, variables = self._reread(), self._otel_variables()
         except ConfigurationError as error:
             _log.error("settings not read again", extra={"error": str(error)})
             return
-        self._take(new)
+        self._take(new, variables)
 
-    def _take(self, new: Settings) -> None:
+    def _take(self, new: Settings, variables: Mapping[str, str]) -> None:
         old = self._settings
         changed = [
             name for name in Settings.model_fields if getattr(old, name) != getattr(new, name)
@@ -54,7 +60,13 @@ class Reload:
             self._answer_in(new.slack_channel)
         at_once = [name for name in changed if name in _AT_ONCE]
         _log.info("settings read again", extra={"changed": _names(at_once)})
-        if later := [name for name in changed if name not in _AT_ONCE]:
+        later = [name for name in changed if name not in _AT_ONCE]
+        later += sorted(
+            name
+            for name in {*variables, *self._variables}
+            if variables.get(name) != self._variables.get(name)
+        )
+        if later:
             # Names only: some of them are secrets.
             _log.warning("settings wait for the next start", extra={"changed": _names(later)})
 

@@ -70,10 +70,15 @@ class Gauges:
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._metrics = telemetry.metrics
+        self._is_over = False
+
+    def end(self) -> None:
+        """Show nothing any more: what is taken apart is not what an alarm is for."""
+        self._is_over = True
 
     def watch_database(self, database: Database, census: Census) -> None:
         """Show the database and what is in it."""
-        self._show(DATABASE_UP, lambda: database.is_reachable)
+        self._show(DATABASE_UP, lambda: database.is_storing)
         self._show(DATABASE_WAITING, lambda: database.waiting_count)
         self._show(WAITING, lambda: _of(census, lambda counts: counts.waiting))
         self._show(BURIED, lambda: _of(census, lambda counts: counts.dead))
@@ -105,7 +110,7 @@ class Gauges:
 
     def _show(self, instrument: Instrument, value: Callable[[], float | None]) -> None:
         def read() -> Iterable[tuple[float, Attributes]]:
-            now = value()
+            now = None if self._is_over else value()
             return () if now is None else ((float(now), {}),)
 
         self._metrics.observe(instrument, read)

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chatrelaybot.daemon_loop import Loop
+from chatrelaybot.database import HANGING_SECONDS
 
 #: Slack is pinged every 5 s, so a link that was not heard of for longer than this is most likely
 #: gone; seconds. Whoever asks shall know it within 10 s.
 _LINK_SECONDS = 9.0
-#: A commit takes milliseconds. One that takes longer than this hangs; seconds.
-_COMMIT_SECONDS = 3.0
 #: How long a step of a loop may go on when it does not rest, by the slowest of its calls; seconds.
 #: Those that are marked wait for the database, too, and for that they may take any time: while it
 #: is well a statement takes no more than 30 s.
@@ -34,6 +33,9 @@ _USUAL_PATIENCE = (60.0, False)
 _KEEPER_SECONDS = 150.0
 #: The longest call of a start: another instance may be bringing large tables up to date; seconds.
 _START_SECONDS = 900.0
+#: A server ends each statement after 30 s. One that has not for so long never will, while another
+#: one may stand in its place by now; seconds.
+_LOST_COMMIT_SECONDS = 300.0
 #: Pings that are so many times further apart than they should be tell that we were frozen.
 _FROZEN = 2.0
 
@@ -63,13 +65,14 @@ class Facts:
     keeper_late: float = 0.0  #: how long what is due with the links has not been done
     is_database_reachable: bool = False
     commit_seconds: float = 0.0  #: how long the current commit has taken
+    is_database_shared: bool = False  #: it is on a server; a file may be cleared for long
     running_count: int = 0
     waiting_count: int | None = None  #: None: not known
 
     @property
     def is_storing(self) -> bool:
         """Whether questions can be stored."""
-        return self.is_database_reachable and self.commit_seconds <= _COMMIT_SECONDS
+        return self.is_database_reachable and self.commit_seconds <= HANGING_SECONDS
 
 
 def live(facts: Facts) -> Checks:
@@ -81,6 +84,7 @@ def live(facts: Facts) -> Checks:
         "keeper": f"link not replaced for {facts.keeper_late:.0f} s"
         if facts.keeper_late > _KEEPER_SECONDS and not facts.is_stopping
         else None,
+        "database": _lost_commit(facts),
     }
 
 
@@ -148,6 +152,12 @@ def _start_trouble(facts: Facts) -> str | None:
     return f"stuck for {seconds:.0f} s" if seconds > _START_SECONDS else None
 
 
+def _lost_commit(facts: Facts) -> str | None:
+    if not facts.is_database_shared or facts.commit_seconds <= _LOST_COMMIT_SECONDS:
+        return None
+    return f"commit stuck for {facts.commit_seconds:.0f} s"
+
+
 def _link_trouble(facts: Facts) -> str | None:
     if facts.link_silence is None:
         reason = f": {facts.link_trouble}" if facts.link_trouble else " yet"
@@ -160,7 +170,7 @@ def _link_trouble(facts: Facts) -> str | None:
 def _database_trouble(facts: Facts) -> str | None:
     if not facts.is_database_reachable:
         return "database not reachable"
-    if facts.commit_seconds > _COMMIT_SECONDS:
+    if facts.commit_seconds > HANGING_SECONDS:
         return f"database has not answered for {facts.commit_seconds:.0f} s"
     return None
 

@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+#: A commit takes milliseconds. One that takes longer than this hangs; seconds.
+HANGING_SECONDS = 3.0
 #: Pieces of work in one transaction; more would make the first of them wait for the last.
 _MOST_TOGETHER = 64
 #: Work that other processes were in the way of is done again this often at most.
@@ -99,6 +101,11 @@ class Database:
     def is_reachable(self) -> bool:
         """How the last write went; False where the database is closed."""
         return self._is_reachable
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether what is written now is stored: the last write went well, and none hangs."""
+        return self._is_reachable and self.busy_seconds <= HANGING_SECONDS
 
     @property
     def busy_seconds(self) -> float:

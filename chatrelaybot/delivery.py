@@ -58,7 +58,7 @@ class Delivery:
     crash_count: int  #: how often it was in flight when its process died
     lease: Lease
     traceparent: str
-    received_at: float  #: seconds since 1970
+    age: float  #: seconds from its receipt to this lease, by the database's clock
     parts: tuple[PostedPart, ...] = ()
     is_refused: bool = False  #: to be told that too many wait, not to be answered
 

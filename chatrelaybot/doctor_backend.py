@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from chatrelaybot import dialects
 from chatrelaybot.backend import Backend
-from chatrelaybot.backend_reach import place, reach
+from chatrelaybot.backend_reach import NotTrusted, place, reach
 from chatrelaybot.doctor_dialect import WatchedDialect
-from chatrelaybot.doctor_findings import Finding, failed, ok, skipped, warning
-from chatrelaybot.errors import FailureKind, PermanentError, TransientError
+from chatrelaybot.doctor_findings import Finding, failed, ok, skipped, warning, wrong
+from chatrelaybot.errors import ConfigurationError, FailureKind, PermanentError, TransientError
 from chatrelaybot.events import Question
 from chatrelaybot.settings import Settings
 from chatrelaybot.telemetry_spans import Spans
@@ -29,6 +29,11 @@ PING = "This is a test of the connection. Please answer with one word."
 _CONNECT_SECONDS = 5.0
 _SILENCE_SECONDS = 60.0
 _MOST_SECONDS = 120.0
+#: The variable is read from the environment alone, and what it names stands for all certificates.
+TRUST_MEND = (
+    "if the certificate is from an authority of your own, name a PEM file with that authority's "
+    "and the public ones in REQUESTS_CA_BUNDLE (in the environment, not in .env)"
+)
 _CHAT_COMPLETIONS = "/chat/completions"
 _STATUS = re.compile(r"status (\d{3})")
 #: What the first figures of a status say about how to mend it; longer ones are looked at first.
@@ -41,6 +46,8 @@ _STATUS_MENDS = {
     "4": "see whether BACKEND_DIALECT is the one that the backend speaks, and look at its log",
     "5": "look into the backend's log",
 }
+#: A status that no answer of HTTP has, or one that comes before an answer.
+_NO_STATUS = "see whether BACKEND_URL is the address that takes questions"
 _MENDS = {
     FailureKind.UNREACHABLE: "start the backend, or correct BACKEND_URL",
     FailureKind.OVERLOADED: "try again later, or give the backend more room",
@@ -69,6 +76,10 @@ def reachable(settings: Settings) -> Finding:
     timeout = min(settings.backend_connect_seconds, _CONNECT_SECONDS)
     try:
         seconds = reach(url, timeout=timeout)
+    except ConfigurationError as error:
+        return wrong(BACKEND, error)
+    except NotTrusted as error:
+        return failed(BACKEND, f"{where}: {error}", TRUST_MEND)
     except TransientError as error:
         return failed(BACKEND, f"{where}: {error}", _MENDS[FailureKind.UNREACHABLE])
     is_openai = urlsplit(url).path.rstrip("/").endswith(_CHAT_COMPLETIONS)
@@ -98,11 +109,13 @@ def answer(settings: Settings, text: str, *, team_id: str, user_id: str) -> Find
         ts=ts,
         thread_ts=None,
     )
-    with closing(_backend(settings, watch)) as backend:
-        try:
+    try:
+        with closing(_backend(settings, watch)) as backend:
             heard = _listen(backend, question)
-        except (TransientError, PermanentError) as error:
-            return _failed(error, watch, settings.backend_dialect)
+    except ConfigurationError as error:
+        return wrong(ANSWER, error)
+    except (TransientError, PermanentError) as error:
+        return _failed(error, watch, settings.backend_dialect)
     return _answered(heard, watch)
 
 
@@ -169,7 +182,7 @@ def _mend(error: TransientError | PermanentError, dialect: str) -> str:
     if found := _STATUS.search(str(error)):
         status = found[1]
         if error.kind is not FailureKind.OVERLOADED:
-            return _STATUS_MENDS.get(status) or _STATUS_MENDS[status[0]]
+            return _STATUS_MENDS.get(status) or _STATUS_MENDS.get(status[0], _NO_STATUS)
     if error.kind is FailureKind.CUT:
         return f"the backend must end its answer with {_ENDINGS[dialect]}"
     if error.kind is FailureKind.GARBLED:

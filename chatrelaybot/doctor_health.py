@@ -7,7 +7,9 @@ import json
 import socket
 from collections.abc import Mapping
 from contextlib import closing
+from pathlib import Path
 
+from chatrelaybot import inbox_desk
 from chatrelaybot.doctor_findings import Finding, failed, ok, skipped, warning, wrong
 from chatrelaybot.errors import ConfigurationError
 
@@ -21,8 +23,8 @@ _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up
 _OTHER_PORT = "give HTTP_PORT another number, 0 for any, or off"
 
 
-def health(host: str, port: int | None) -> tuple[Finding, bool]:
-    """Look at who has the port; with it, whether the bot runs."""
+def health(host: str, port: int | None, *, file: Path | None) -> tuple[Finding, bool]:
+    """Look at who has the port; with it, whether the bot runs. `file` is the SQLite file."""
     if port is None:
         return skipped(HEALTH, "HTTP_PORT=off"), False
     if port == 0:
@@ -37,7 +39,16 @@ def health(host: str, port: int | None) -> tuple[Finding, bool]:
     if checks is None:
         problem = f"port {port} is taken by another program"
         return wrong(HEALTH, ConfigurationError("HTTP_PORT", problem, _OTHER_PORT)), False
+    if file is not None and _is_another(file, checks):
+        problem = f"port {port} is taken by another ChatRelayBot: none uses {file.absolute()}"
+        return wrong(HEALTH, ConfigurationError("HTTP_PORT", problem, _OTHER_PORT)), False
     return _running(port, status, checks), True
+
+
+def _is_another(file: Path, checks: Mapping[str, str]) -> bool:
+    # Only one that has started, and does not stop, surely has its file.
+    is_steady = checks.get("started") == checks.get("stopping") == "ok"
+    return is_steady and inbox_desk.has_owner(file) is False
 
 
 def _ask(host: str, port: int) -> tuple[int, dict[str, str] | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from chatrelaybot import inbox_desk, install
@@ -19,22 +20,31 @@ EVENTS = "events"
 _SUBSCRIPTIONS = f"{APPS} → the app → Event Subscriptions → Subscribe to bot events: "
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What stands in the inbox."""
+
+    arrivals: Arrivals = field(default_factory=Arrivals)
+    instance_count: int = 0  #: of those that are alive
+
+
 def is_shared(url: str) -> bool:
     """Tell whether several instances may use the database."""
     return not url.startswith("sqlite")
 
 
-def look(url: str) -> tuple[Finding, Arrivals | None]:
+def look(url: str) -> tuple[Finding, Looked | None]:
     """Open the inbox and count, changing nothing."""
     try:
         with inbox_desk.opened(url) as desk:
-            return _counted(desk.list(limit=1)), desk.arrivals()
+            looked = Looked(desk.arrivals(), desk.instance_count())
+            return _counted(desk.list(limit=1)), looked
     except OlderTables as error:
         return warning(DATABASE, error.problem, error.mend), None
     except ConfigurationError as error:
         return wrong(DATABASE, error), None
     except NoInbox:
-        return _none_yet(url), Arrivals()
+        return _none_yet(url), Looked()
     except TransientError as error:
         mend = "start the database, or correct DATABASE_URL"
         return failed(DATABASE, str(error), mend), None

@@ -94,8 +94,13 @@ def greet(offer: Offer) -> tuple[Finding, Greeting | None]:
     return _turned_away(notice), None
 
 
-def instances(greeting: Greeting | None, *, is_shared: bool, runs_here: bool) -> Finding:
-    """Say who else has links to the app; `runs_here`: one of them is the bot of this machine."""
+def instances(
+    greeting: Greeting | None, *, is_shared: bool, alive_count: int | None, runs_here: bool
+) -> Finding:
+    """Say who else has links to the app; `runs_here`: one of them is the bot of this machine.
+
+    `alive_count` instances use the database; None: it does not tell.
+    """
     if greeting is None or greeting.connection_count is None:
         return skipped(INSTANCES, f"needs Slack's hello over a {LINK}")
     count = greeting.connection_count - 1
@@ -103,7 +108,7 @@ def instances(greeting: Greeting | None, *, is_shared: bool, runs_here: bool) ->
         return ok(INSTANCES, "no other process has a link to the app")
     others = f"{count} other {'link' if count == 1 else 'links'} to the app"
     if is_shared:
-        return ok(INSTANCES, f"{others}: instances on one PostgreSQL share its questions")
+        return _sharing(others, count, alive_count)
     if runs_here and count == 1:
         return ok(INSTANCES, f"{others}: the bot that runs here")
     mend = (
@@ -111,6 +116,18 @@ def instances(greeting: Greeting | None, *, is_shared: bool, runs_here: bool) ->
         "this bot itself, stop it, or give all instances one PostgreSQL (DATABASE_URL)"
     )
     return warning(INSTANCES, others, mend)
+
+
+def _sharing(others: str, count: int, alive_count: int | None) -> Finding:
+    if alive_count is None:
+        return skipped(INSTANCES, f"{others}; needs the database to tell whose")
+    if count <= alive_count:
+        return ok(INSTANCES, f"{others}: instances on one PostgreSQL share its questions")
+    mend = (
+        "Slack spreads questions over all links: stop what uses the app token beside them, or "
+        "give it the same DATABASE_URL (for a moment, a link that is renewed counts twice)"
+    )
+    return warning(INSTANCES, f"{others}, but instances on this database: {alive_count}", mend)
 
 
 def _greeted(seconds: float, envelope_count: int) -> Finding:

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 
 from chatrelaybot.doctor_findings import Finding, Verdict, exit_code
 
-#: Columns that a line may have, and the width of the checks' names.
-_WIDTH = 100
+#: Columns that a line has at most, and at least where a terminal is narrower; and the width of
+#: the checks' names.
+WIDTH = 100
+_LEAST_WIDTH = 40
 _NAMES = 11
 _INDENT = " " * (2 + _NAMES + 2)
 _SIGNS = {Verdict.OK: "✓", Verdict.WARNING: "!", Verdict.FAILED: "✗", Verdict.SKIPPED: "–"}
@@ -24,16 +26,31 @@ _WORDS = {
 }
 
 
-def lines(finding: Finding, *, has_colour: bool) -> Iterator[str]:
+#: What stands for signs that an encoding lacks.
+_PLAIN = str.maketrans(
+    {"✓": "+", "✗": "x", "–": "-", "→": ">", "·": "|", "…": "...", "“": '"', "”": '"'}
+)
+
+
+def plain(text: str, encoding: str) -> str:
+    """Return the text in signs that the encoding has; all of ours are there, or none is used."""
+    try:
+        "".join(map(chr, _PLAIN)).encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN)
+    return text.encode(encoding, errors="replace").decode(encoding)
+
+
+def lines(finding: Finding, *, has_colour: bool, width: int = WIDTH) -> Iterator[str]:
     """Yield the lines of one finding: sign, check and fact, and below it what can be done."""
     sign = _SIGNS[finding.verdict]
     if has_colour:
         sign = f"\x1b[{_COLOURS[finding.verdict]}m{sign}\x1b[0m"
-    first, *more = _wrapped(finding.fact) or [""]
+    first, *more = _wrapped(finding.fact, width) or [""]
     yield f"{sign} {finding.check:<{_NAMES}}  {first}".rstrip()
     for line in more:
         yield f"{_INDENT}{line}"
-    for number, line in enumerate(_wrapped(finding.mend, less=2)):
+    for number, line in enumerate(_wrapped(finding.mend, width - 2)):
         yield f"{_INDENT}{'  ' if number else '→ '}{line}"
 
 
@@ -60,11 +77,10 @@ def document(findings: Sequence[Finding]) -> str:
                 for finding in findings
             ],
         },
-        ensure_ascii=False,
         indent=2,
     )
 
 
-def _wrapped(text: str, *, less: int = 0) -> list[str]:
-    width = _WIDTH - len(_INDENT) - less
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+def _wrapped(text: str, width: int) -> list[str]:
+    room = max(width, _LEAST_WIDTH) - len(_INDENT)
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)

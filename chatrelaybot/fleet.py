@@ -11,7 +11,7 @@ from chatrelaybot.schema import State, instances, questions, reply_parts, strays
 from chatrelaybot.statements import NOW
 
 #: An instance that was not heard of for so long is gone; seconds.
-_GONE_SECONDS = 15.0
+GONE_SECONDS = 15.0
 
 _seconds = bindparam("seconds", type_=Float)
 _COUNT = select(func.count()).where(instances.c.seen_at > NOW - _seconds)
@@ -78,7 +78,7 @@ class Fleet:
 
     def beat(self) -> int:
         """Say that we are here; return how many instances there are, with us."""
-        values = {"seconds": _GONE_SECONDS}
+        values = {"seconds": GONE_SECONDS}
 
         def beat(connection: Connection) -> int:
             connection.execute(self._beat)

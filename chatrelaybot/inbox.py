@@ -313,7 +313,7 @@ def _delivery(row: Row[Any], parts: tuple[PostedPart, ...], good_until: float) -
         crash_count=row.crash_count,
         lease=Lease(row.lease_id, good_until),
         traceparent=row.traceparent,
-        received_at=row.received_at,
+        age=max(0.0, row.age),
         parts=parts,
         is_refused=row.is_refused,
     )

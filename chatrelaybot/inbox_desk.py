@@ -6,6 +6,7 @@ It works beside the daemon, which finds by itself what was made ready here.
 from __future__ import annotations
 
 import enum
+import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ from sqlalchemy import (
 
 from chatrelaybot import statements, turns
 from chatrelaybot.database import Database
-from chatrelaybot.errors import ChatRelayBotError
-from chatrelaybot.schema import State, questions
+from chatrelaybot.errors import ChatRelayBotError, ConfigurationError
+from chatrelaybot.fleet import GONE_SECONDS
+from chatrelaybot.schema import State, instances, questions
 from chatrelaybot.schema_upgrade import NoInbox
 
 #: Fewer characters of an id are more likely a slip than a choice.
@@ -124,6 +126,7 @@ _COUNTS = (
 _ARRIVALS = select(_q.is_direct, (statements.NOW - func.max(_q.received_at)).label("age")).group_by(
     _q.is_direct
 )
+_INSTANCES = select(func.count()).where(instances.c.seen_at > statements.NOW - GONE_SECONDS)
 _CANDIDATES = (
     select(_q.id)
     .where(_q.id.startswith(bindparam("prefix"), autoescape=False))
@@ -169,13 +172,34 @@ def opened(url: str) -> Iterator[InboxDesk]:
         TransientError: It cannot be reached, or there is none.
     """
     database = Database(url=url)
-    parsed = make_url(url)
-    file = Path(parsed.database or "")
-    if parsed.get_backend_name() == "sqlite" and not file.exists():
-        raise NoInbox(f"there is no inbox yet: {file.absolute()} does not exist")
+    if (file := file_of(url)) is not None:
+        _check(file)
     database.open(as_owner=False)
     with closing(database):
         yield InboxDesk(database=database)
+
+
+def file_of(url: str) -> Path | None:
+    """Return the SQLite file; None: it is another database."""
+    parsed = make_url(url)
+    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+
+
+def has_owner(file: Path) -> bool | None:
+    """Tell whether a daemon has an SQLite file; None: this user may not look.
+
+    To be asked only where no daemon is just starting with the file: for this moment it is ours.
+    """
+    try:
+        with file.with_name(f"{file.name}.lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
 
 
 class InboxDesk:
@@ -203,6 +227,10 @@ class InboxDesk:
         rows = self._database.read(lambda connection: connection.execute(_ARRIVALS).all())
         ages = {row.is_direct: max(0.0, row.age) for row in rows}
         return Arrivals(mention=ages.get(False), direct=ages.get(True))
+
+    def instance_count(self) -> int:
+        """Return how many instances are alive."""
+        return self._database.read(lambda connection: connection.scalar(_INSTANCES) or 0)
 
     def retry(self, prefix: str) -> str:
         """Let a question be tried again at once; return the whole id of the one that begins so.
@@ -241,6 +269,20 @@ class InboxDesk:
     def clear_away(self) -> None:
         """Clear away what deleted texts have left in the files."""
         self._database.vacuum()
+
+
+def _check(file: Path) -> None:
+    """See that there is a file, before SQLite makes one."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoInbox(f"there is no inbox yet: {file.absolute()} does not exist") from None
+    except OSError as error:
+        raise ConfigurationError(
+            "DATABASE_URL",
+            f"{file.absolute()} cannot be looked at ({error.strerror})",
+            "let the user of this program search its directory, or name another file",
+        ) from error
 
 
 def _only(prefix: str, keys: Sequence[str]) -> str:

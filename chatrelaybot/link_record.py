@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
-from chatrelaybot.telemetry_metrics import RECONNECTS, Metrics
-
-_WORD = re.compile(r"[\w .:-]{1,60}")
+from chatrelaybot.telemetry_metrics import RECONNECTS, Metrics, Words
 
 
 class LinkRecord:
@@ -16,6 +13,7 @@ class LinkRecord:
     def __init__(self, *, clock: Callable[[], float], metrics: Metrics) -> None:
         self._clock = clock
         self._metrics = metrics
+        self._reasons = Words()  # Some of them are the words of others.
         #: The seconds without a link before the current one, and since when there is none (None:
         #: there is one). Replaced together, so that a look never sees only one of them changed.
         self._down: tuple[float, float | None] = (0.0, clock())
@@ -37,6 +35,4 @@ class LinkRecord:
 
     def replaced(self, reason: str) -> None:
         """Note that a link is to be replaced, or that one could not be had."""
-        # Some reasons are the words of others.
-        word = reason if _WORD.fullmatch(reason) else "other"
-        self._metrics.count(RECONNECTS, attributes={"reason": word})
+        self._metrics.count(RECONNECTS, attributes={"reason": self._reasons.of(reason)})

@@ -5,31 +5,27 @@ has no time limit for connecting (it waits for as long as the kernel tries, two 
 and reads variables of its own (WEBSOCKET_CLIENT_CA_BUNDLE). So the socket is made here:
 
 - proxy: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, in either case, as requests reads them;
-- CAs: the file or directory in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, as for requests; then
-  SSL_CERT_FILE; else those that come with requests (certifi).
+- CAs: as `trust` finds them.
 """
 
 from __future__ import annotations
 
 import base64
-import os
 import socket
 import ssl
 from contextlib import ExitStack
 from functools import cached_property
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from requests import Session
 from requests.utils import (
-    DEFAULT_CA_BUNDLE_PATH,
     get_auth_from_url,
     get_environ_proxies,
     prepend_scheme_if_needed,
     select_proxy,
 )
 
+from chatrelaybot import trust
 from chatrelaybot.errors import ConfigurationError, TransientError
 
 _PORTS = {"ws": 80, "wss": 443}
@@ -83,15 +79,7 @@ class Dialer:
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
-        # Made once: reading a bundle takes some 20 ms.
-        name, bundle = _bundle()
-        try:
-            if Path(bundle).is_dir():
-                return ssl.create_default_context(capath=bundle)
-            return ssl.create_default_context(cafile=bundle)
-        except OSError as error:
-            problem = f"it cannot be read ({type(error).__name__})"
-            raise ConfigurationError(name, problem, "name a PEM file, or unset it") from error
+        return trust.context()  # Made once, since it takes a while.
 
 
 def _address(url: str) -> tuple[bool, str, int]:
@@ -105,15 +93,6 @@ def _address(url: str) -> tuple[bool, str, int]:
         # Without the words of the error, which quote the ticket.
         raise TransientError("Slack gave no address of a link")
     return parts.scheme == "wss", host, port
-
-
-def _bundle() -> tuple[str, str]:
-    """Return the CA bundle, after the name of the variable that it may come from."""
-    settings = Session().merge_environment_settings("https://slack.com/", {}, None, None, None)
-    if isinstance(settings["verify"], str):
-        is_first = os.environ.get("REQUESTS_CA_BUNDLE") == settings["verify"]
-        return "REQUESTS_CA_BUNDLE" if is_first else "CURL_CA_BUNDLE", settings["verify"]
-    return "SSL_CERT_FILE", os.environ.get("SSL_CERT_FILE") or DEFAULT_CA_BUNDLE_PATH
 
 
 def _proxy(url: str) -> SplitResult | None:

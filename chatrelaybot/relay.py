@@ -21,7 +21,7 @@ from chatrelaybot.errors import (
     TransientError,
 )
 from chatrelaybot.inbox import Inbox
-from chatrelaybot.relay_journal import Entry, Journal, log_finished
+from chatrelaybot.relay_journal import Entry, Journal
 from chatrelaybot.telemetry_metrics import SILENT, Metrics
 from chatrelaybot.telemetry_spans import NO_SPANS, Spans
 
@@ -77,13 +77,12 @@ class Relay:
             again = error
             draft.leave()
         outcome = draft.settled.result()
-        entry.ended(draft, outcome, failure, again)
         if outcome is Outcome.DELIVERED and (delivery.crash_count or delivery.lease.was_overdue):
             self._keep(draft)
         with entry.settling():
-            self._settle(partial(self._conclude, draft, failure, again), delivery, stop)
-        if outcome is not Outcome.LEFT:
-            log_finished(draft, outcome, failure)
+            conclude = partial(self._conclude, draft, failure, again)
+            is_settled = self._settle(conclude, delivery, stop)
+        entry.ended(draft, outcome, failure, again, is_settled=is_settled)
 
     def _fill(self, draft: Draft, delivery: Delivery) -> tuple[FailureKind | None, str | None]:
         """Stream the answer into the draft; return what it lacks, and the note that ends it.
@@ -103,7 +102,7 @@ class Relay:
 
     def _read(self, stream: _Stream, delivery: Delivery) -> FailureKind | None:
         try:
-            return self._stream(stream, delivery)
+            failure = self._stream(stream, delivery)
         except (TransientError, PermanentError) as error:
             self._journal.backend_failed(error.kind)
             _log_failed(delivery, error)
@@ -116,6 +115,9 @@ class Relay:
         except Exception:  # noqa: BLE001 - the reader gets a sentence, the log the traceback
             _log.exception("relaying broke", extra={"question": delivery.question.id})
             return FailureKind.INTERNAL
+        if failure is not None:
+            self._journal.backend_failed(failure)
+        return failure
 
     def _stream(self, stream: _Stream, delivery: Delivery) -> FailureKind | None:
         with self._backend.ask(delivery.question, span=stream.draft.span) as answer:
@@ -127,19 +129,22 @@ class Relay:
                 return FailureKind.EMPTY
             return FailureKind.TOO_LONG if answer.is_truncated else None
 
-    def _settle(self, verb: Callable[[], None], delivery: Delivery, stop: Future[Stop]) -> None:
-        """Tell the inbox how it ended, for as long as it takes to reach it."""
+    def _settle(self, verb: Callable[[], None], delivery: Delivery, stop: Future[Stop]) -> bool:
+        """Tell the inbox how it ended, until it can be reached; say whether it knows."""
         fields = {"question": delivery.question.id}
         delay = _SETTLE_SECONDS
         while True:
             try:
-                return verb()
+                verb()
             except LeaseLost:
-                return _log.warning("lease lost", extra=fields)
+                _log.warning("lease lost", extra=fields)
+                return False
             except TransientError as error:
                 _log.warning("not settled yet", extra={**fields, "error": str(error)})
+            else:
+                return True
             if stop.done():
-                return None  # Its lease runs out, or the next start takes it up.
+                return False  # Its lease runs out, or the next start takes it up.
             wait([stop], timeout=delay)
             delay = min(_MOST_SETTLE_SECONDS, delay * 2.0)
 

@@ -40,12 +40,12 @@ class Journal:
     @contextmanager
     def processing(self, delivery: Delivery) -> Iterator[Entry]:
         """Tell of one try to answer a question."""
-        age = max(0.0, time.time() - delivery.received_at)
-        if delivery.attempt == 1 and not delivery.crash_count:
-            self._metrics.record(QUEUE_WAIT, age)
-        span = self._spans.process(delivery, queue_seconds=age)
-        entry = Entry(span, self._metrics)
+        is_first = delivery.attempt == 1 and not delivery.crash_count and not delivery.parts
+        if is_first:  # Else it was leased before, and given back.
+            self._metrics.record(QUEUE_WAIT, delivery.age)
+        span = self._spans.process(delivery)
         began_at = time.monotonic()
+        entry = Entry(span, self._metrics, asked_at=began_at - delivery.age)
         try:
             with telemetry_spans.active(span):
                 yield entry
@@ -66,10 +66,12 @@ class Journal:
 class Entry:
     """One try to answer; belongs to the thread that answers."""
 
-    def __init__(self, span: Span, metrics: Metrics) -> None:
+    def __init__(self, span: Span, metrics: Metrics, *, asked_at: float) -> None:
+        """`asked_at` is by time.monotonic(), as the timeline of a draft is."""
         self.span = span
         self.error_type = ""
         self._metrics = metrics
+        self._asked_at = asked_at
 
     def ended(
         self,
@@ -77,24 +79,28 @@ class Entry:
         outcome: Outcome,
         failure: FailureKind | None,
         again: TransientError | None,
+        *,
+        is_settled: bool,
     ) -> None:
-        """Tell how the reply ended; with `again` it is to be tried once more."""
+        """Tell how the reply ended; with `again` it is to be tried once more.
+
+        What is not settled will be answered once more, by whoever has it next.
+        """
         kind = again.kind if again is not None else failure
         self.span.set(_facts(draft, outcome))
         if kind is not None:
             self.error_type = kind.value
             self.span.fail(kind.value)
-        line, received_at = draft.timeline, draft.delivery.received_at
-        # By the timeline's clock, before which earlier tries may have kept the reader waiting.
-        asked_at = min(line.opened, time.monotonic() - (time.time() - received_at))
-        self._record(TO_PLACEHOLDER, asked_at, line.placeholder)
-        if outcome is Outcome.LEFT:
+        line = draft.timeline
+        self._record(TO_PLACEHOLDER, line.placeholder)
+        if outcome is Outcome.LEFT or not is_settled:
             return
+        _log_finished(draft, outcome, failure)
         told = {"outcome": outcome.value, "failure": failure.value if failure else "none"}
         self._metrics.count(REPLIES, attributes=told)
         if outcome is Outcome.DELIVERED:
-            self._record(TO_FIRST_TEXT, asked_at, line.first_text)
-            self._record(TO_FINAL_TEXT, asked_at, line.settled)
+            self._record(TO_FIRST_TEXT, line.first_text)
+            self._record(TO_FINAL_TEXT, line.settled)
 
     @contextmanager
     def settling(self) -> Iterator[None]:
@@ -105,12 +111,12 @@ class Entry:
         finally:
             span.end()
 
-    def _record(self, instrument: Instrument, since: float, at: float | None) -> None:
+    def _record(self, instrument: Instrument, at: float | None) -> None:
         if at is not None:
-            self._metrics.record(instrument, at - since)
+            self._metrics.record(instrument, at - self._asked_at)
 
 
-def log_finished(draft: Draft, outcome: Outcome, failure: FailureKind | None) -> None:
+def _log_finished(draft: Draft, outcome: Outcome, failure: FailureKind | None) -> None:
     """Write the one line that each reply gets."""
     line, delivery = draft.timeline, draft.delivery
     seconds = {

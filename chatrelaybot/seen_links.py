@@ -52,7 +52,7 @@ class SeenLinks:
 
         Somebody must be writing all the time, as the heartbeat does.
         """
-        return self._database.is_reachable
+        return self._database.is_storing
 
     def seen_ago(self) -> float | None:
         """Return the seconds since any instance last had a link; None where none ever had."""

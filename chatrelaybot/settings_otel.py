@@ -12,6 +12,8 @@ from chatrelaybot.errors import ConfigurationError
 from chatrelaybot.settings import ENV_FILE
 
 _PREFIX = "OTEL_"
+#: Begins so too, and is a setting of ours.
+_OURS = "OTEL_EXPORTER"
 
 
 def otel_variables() -> dict[str, str]:
@@ -21,10 +23,15 @@ def otel_variables() -> dict[str, str]:
         ConfigurationError: A file cannot be read.
     """
     try:
-        return {**dict(_credentials()), **dict(_env_file())}
+        found = {**dict(_credentials()), **dict(_env_file())}
     except (OSError, UnicodeDecodeError) as error:
-        name = getattr(error, "filename", None) or f"{ENV_FILE} or a credential"
-        raise ConfigurationError(str(name), "cannot be read", "mend or remove it") from None
+        name = getattr(error, "filename", None) or f"{ENV_FILE} or a credential {_PREFIX}…"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigurationError(
+            str(name), f"cannot be read ({reason})", "mend or remove it"
+        ) from None
+    found.pop(_OURS, None)
+    return found
 
 
 def _env_file() -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from pydantic_settings import DotEnvSettingsSource
 
 from chatrelaybot.errors import ConfigurationError
 from chatrelaybot.settings import Settings, explain, load_settings, missing_tokens
+from chatrelaybot.settings_otel import otel_variables
 
 #: What stands in for a setting that is wrong only beside another one.
 _STAND_INS: dict[str, Any] = {
@@ -36,6 +37,8 @@ class Survey:
     wrong: tuple[ConfigurationError, ...]
     unusable: frozenset[str] = frozenset()  #: names of what is wrong, or not set and needed
     misspelt: Mapping[str, str] = field(default_factory=dict)  #: with the name that is meant
+    #: OpenTelemetry's variables in .env and credentials; None: they cannot be read.
+    otel: Mapping[str, str] | None = None
 
     def is_good(self, *names: str) -> bool:
         """Tell whether settings can be used, all of them."""
@@ -57,7 +60,8 @@ def survey() -> Survey:
         else:
             wrong += [each for each in missing_tokens(settings) if each.setting not in unusable]
             unusable |= {error.setting for error in wrong}
-            return Survey(settings, tuple(wrong), frozenset(unusable), _misspelt())
+            otel = _otel(wrong)
+            return Survey(settings, tuple(wrong), frozenset(unusable), _misspelt(), otel)
         wrong += found
         for each in found:
             replacements = _replacements(each)
@@ -82,6 +86,14 @@ def _unreadable() -> ConfigurationError:
     except ConfigurationError as error:
         return error
     return ConfigurationError(".env", "it could not be read a moment ago", "try again")
+
+
+def _otel(wrong: list[ConfigurationError]) -> Mapping[str, str] | None:
+    try:
+        return otel_variables()
+    except ConfigurationError as error:
+        wrong.append(error)
+        return None
 
 
 def _misspelt() -> dict[str, str]:

@@ -225,9 +225,10 @@ class Slack:
                 answer = self._client.api_call(method, json=body, params=params).data
             except SlackApiError as error:
                 refusal = Refusal.of(method, error)
-                call.answered(refusal.status, refusal.code)
                 if refusal.is_settled:
+                    call.answered(refusal.status, None)
                     return {}
+                call.answered(refusal.status, refusal.code)
                 # Without a code the SDK's error quotes the body, whatever that may hold.
                 raise refusal.error() from (error if refusal.code else None)
             except requests.RequestException as error:

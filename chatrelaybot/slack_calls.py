@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from chatrelaybot import telemetry_spans
-from chatrelaybot.telemetry_metrics import HTTP_DURATION, Metrics
+from chatrelaybot.telemetry_metrics import HTTP_DURATION, Metrics, Words
 from chatrelaybot.telemetry_spans import NO_SPAN, Span, Value
 
 
@@ -38,6 +38,7 @@ class SlackCalls:
         }
         self._span_attributes: dict[str, Value] = {**self._attributes, "server.port": port}
         self._metrics = metrics
+        self._error_types = Words()
 
     @contextmanager
     def call(self, method: str, facts: Mapping[str, Value], *, is_passing: bool) -> Iterator[Call]:
@@ -68,7 +69,7 @@ class SlackCalls:
             **self._attributes,
             "url.template": method,
             "http.response.status_code": call.status,
-            "error.type": call.error_type,
+            "error.type": call.error_type and self._error_types.of(call.error_type),
         }
         self._metrics.record(HTTP_DURATION, seconds, attributes)
 

@@ -129,7 +129,7 @@ LEASE = (
         lease_until=NOW + bindparam("seconds", type_=Float),
         attempt=_q.attempt + 1,
     )
-    .returning(questions)
+    .returning(questions, (NOW - _q.received_at).label("age"))
 )
 PARTS = (
     select(reply_parts, (NOW - _p.intent_at).label("age"))

@@ -70,10 +70,11 @@ def configure_logging(
     handler.setFormatter(_Prioritised(formatter) if _is_journal(stream) else formatter)
     handler.addFilter(_Calm())
     root = logging.getLogger()
-    for old in root.handlers[:]:
+    before = root.handlers[:]
+    root.addHandler(handler)  # First, so that no record falls in between.
+    for old in before:
         if isinstance(old.formatter, _JsonLines | _TextLines | _Prioritised):
             root.removeHandler(old)
-    root.addHandler(handler)
     root.setLevel(level)
     for name, lowest in _LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(max(lowest, root.level))
@@ -110,17 +111,16 @@ class _Calm(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._next_at = 0.0
+        self._last_at = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let a record through, or not."""
         if not is_exporters(record):
             return True
-        if record.created < self._next_at:
+        # Where the clock was set back, the time of the last one says nothing.
+        if 0.0 <= record.created - self._last_at < _CALM_SECONDS:
             return False
-        self._next_at = record.created + _CALM_SECONDS
-        # The collector's address may hold a key, in its path or its query.
-        record.msg, record.args = _PATH.sub(r"\1/…", record.getMessage()), None
+        self._last_at = record.created
         return True
 
 
@@ -133,7 +133,7 @@ class _JsonLines(logging.Formatter):
             "time": _utc(record.created),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
             "thread": record.threadName,
         }
         if trace := telemetry_spans.ids(telemetry_spans.current().traceparent):
@@ -150,13 +150,19 @@ class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Render a record; control characters cannot begin a line of their own."""
         clock = datetime.datetime.fromtimestamp(record.created).astimezone()
-        event = record.getMessage().translate(_BREAKS)
+        event = _message(record).translate(_BREAKS)
         told = [_fact(name, value) for name, value in facts(record).items()]
         where = f"{record.levelname:<5} {record.name.removeprefix('chatrelaybot.')}"
         head = f"{clock:%H:%M:%S}.{int(record.msecs):03d} {where}"
         line = "  ".join((head, event, *([" ".join(told)] if told else [])))
         error = _error(record)
         return mask(f"{line}\n{_traceback(error)}" if error else line)
+
+
+def _message(record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    # The collector's address may hold a key, in its path or its query.
+    return _PATH.sub(r"\1/…", text) if is_exporters(record) else text
 
 
 def facts(record: logging.LogRecord) -> dict[str, Any]:

@@ -7,6 +7,7 @@ https://opentelemetry.io/docs/specs/semconv/. No attribute ever holds a text, a 
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,8 @@ SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
     *(10.0, 20.0, 40.0, 80.0, 160.0, 320.0),
 )
+
+_WORD = re.compile(r"[\w .:-]{1,60}")
 
 Attributes = Mapping[str, str]
 #: What an observed instrument shows at this moment.
@@ -131,7 +134,11 @@ BACKEND_FAILURES = Instrument(
     "{failure}",
     "Answers that failed, each try for itself",
     ("kind",),
-    tuple((kind.value,) for kind in FailureKind),
+    tuple(
+        (kind.value,)
+        for kind in FailureKind
+        if kind not in (FailureKind.BUSY, FailureKind.INTERNAL)  # Those are ours.
+    ),
 )
 CHAT_DURATION = Instrument(
     Kind.HISTOGRAM,
@@ -216,6 +223,24 @@ COMMIT_DURATION = Instrument(
 )
 
 INSTRUMENTS = tuple(value for value in vars().copy().values() if isinstance(value, Instrument))
+
+
+class Words:
+    """Keeps an attribute whose values come from outside to a few: to the first ones."""
+
+    def __init__(self, most: int = 30) -> None:
+        self._most = most
+        self._known: frozenset[str] = frozenset()
+
+    def of(self, word: str) -> str:
+        """Return the word if it is one of the first, and short; else "other"."""
+        if word in self._known:
+            return word
+        if len(self._known) >= self._most or not _WORD.fullmatch(word):
+            return "other"
+        # Two threads may let each other's word go once; it comes back with the next.
+        self._known |= {word}
+        return word
 
 
 class Sink(Protocol):

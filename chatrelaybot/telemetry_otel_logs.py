@@ -41,6 +41,12 @@ class LogHandler(logging.Handler):
         """Hand over a record; not those about the export itself, which would never end."""
         if is_exporters(record):
             return
+        try:
+            self._hand_over(record)
+        except Exception:  # noqa: BLE001 - a record that cannot be told must not hurt who logs it
+            self.handleError(record)
+
+    def _hand_over(self, record: logging.LogRecord) -> None:
         level = max(level for level in _SEVERITIES if level <= max(record.levelno, logging.DEBUG))
         number, text = _SEVERITIES[level]
         self._logger.emit(

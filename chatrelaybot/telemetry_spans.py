@@ -143,7 +143,7 @@ class Spans:
             f"publish {_INBOX}", attributes, role=Role.PRODUCER, started_at=arrived_at
         )
 
-    def process(self, delivery: Delivery, *, queue_seconds: float) -> Span:
+    def process(self, delivery: Delivery) -> Span:
         """Begin a try to answer; it stands in the question's trace, whoever began that."""
         question = delivery.question
         attributes: dict[str, Value] = {
@@ -151,7 +151,7 @@ class Spans:
             **_identity(question),
             "chatrelaybot.attempt": delivery.attempt,
             "chatrelaybot.crash_count": delivery.crash_count,
-            "chatrelaybot.queue.wait": round(queue_seconds, 3),
+            "chatrelaybot.queue.wait": round(delivery.age, 3),
         }
         return self._tracer.start(
             f"process {_INBOX}",
@@ -159,7 +159,7 @@ class Spans:
             role=Role.CONSUMER,
             parent=delivery.traceparent,
             baggage={
-                "messaging.message.id": question.id,
+                "chatrelaybot.question.id": question.id,
                 "messaging.message.conversation_id": question.conversation,
             },
         )

@@ -18,20 +18,20 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from waitress.server import create_server
 from waitress.wasyncore import close_all
 
-from chatrelaybot.errors import ConfigurationError
+from chatrelaybot.errors import ConfigurationError, TransientError
 
 _log = logging.getLogger(__name__)
 
 #: Requests that are answered at once; connections that are open at once.
 _THREADS = 2
-_MOST_CONNECTIONS = 50
+_MOST_CONNECTIONS = 500
 #: A connection that is silent for so long is closed; seconds.
-_SILENCE_SECONDS = 30
+_SILENCE_SECONDS = 10
 #: Most bytes of a request.
 _MOST_HEADER_BYTES = 16_384
 _MOST_BODY_BYTES = 1_024
 #: How long the thread sleeps where nobody asks anything; seconds.
-_IDLE_SECONDS = 30
+_IDLE_SECONDS = 10
 #: How long `close` waits for the threads; seconds.
 _CLOSE_SECONDS = 5.0
 
@@ -68,7 +68,8 @@ class Web:
         """`failed` is told, on the server's thread, what has ended it.
 
         Raises:
-            ConfigurationError: The address cannot be used.
+            ConfigurationError: The port cannot be used.
+            TransientError: The address is not there; it may be later.
         """
         self._pages: dict[str, Callable[[], _Page]] = {
             "/livez": lambda: _verdict(live()),
@@ -165,7 +166,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise _unusable(host, port, error) from error
 
 
-def _unusable(host: str, port: int, error: Exception) -> ConfigurationError:
+def _unusable(host: str, port: int, error: Exception) -> ConfigurationError | TransientError:
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
         problem = f"port {port} is in use"
@@ -173,5 +174,6 @@ def _unusable(host: str, port: int, error: Exception) -> ConfigurationError:
     if code == errno.EACCES:
         problem = f"port {port} is not for this user"
         return ConfigurationError("HTTP_PORT", problem, "choose one above 1023, or off")
-    problem = f"{host} is no address of this machine"
-    return ConfigurationError("HTTP_HOST", problem, "write 127.0.0.1, 0.0.0.0, or one that it has")
+    # A name that is not known yet, or an interface that comes up later: at a boot both happen.
+    mend = "write 127.0.0.1, 0.0.0.0, or one that it has"
+    return TransientError(f"HTTP_HOST: {host} is no address of this machine; {mend}")

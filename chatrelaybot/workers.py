@@ -10,9 +10,11 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from chatrelaybot import telemetry_spans
 from chatrelaybot.delivery import Delivery, Stop
 from chatrelaybot.errors import TransientError
 from chatrelaybot.inbox import Inbox
+from chatrelaybot.telemetry_spans import Unrecorded
 
 _log = logging.getLogger(__name__)
 
@@ -124,16 +126,22 @@ class Workers:
     def _run(self, running: _Running) -> None:
         """Answer one question; runs on a pool thread."""
         try:
-            self._answer(running.delivery, running.stop)
-        except Exception:  # noqa: BLE001 - the top of a thread
-            # The question stays leased to us and is not extended any more: it comes back when the
-            # lease ends, and is buried when that has happened too often.
-            _log.exception("answering broke", extra={"question": running.delivery.question.id})
+            # Also what is logged when nobody tells of it any more is found by its trace.
+            with telemetry_spans.active(Unrecorded(running.delivery.traceparent)):
+                self._try_to_answer(running)
         finally:
             with self._left:
                 del self._running[running.delivery.lease.id]
                 self._left.notify_all()
             self._wake.set()
+
+    def _try_to_answer(self, running: _Running) -> None:
+        try:
+            self._answer(running.delivery, running.stop)
+        except Exception:  # noqa: BLE001 - the top of a thread
+            # The question stays leased to us and is not extended any more: it comes back when the
+            # lease ends, and is buried when that has happened too often.
+            _log.exception("answering broke", extra={"question": running.delivery.question.id})
 
     def _stop(self, lease_id: str, reason: Stop) -> None:
         with self._left:

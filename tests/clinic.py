@@ -14,6 +14,7 @@ from chatrelaybot.doctor_findings import Finding, Verdict, exit_code
 from chatrelaybot.doctor_table import lines
 from chatrelaybot.playground.workspace import Workspace
 from chatrelaybot.settings_survey import survey
+from tests.scripted_backend import Exchange, Script, head
 
 OK, WARNING, FAILED, SKIPPED = Verdict.OK, Verdict.WARNING, Verdict.FAILED, Verdict.SKIPPED
 
@@ -81,6 +82,18 @@ def good(slack: Workspace, backend: str, directory: Path) -> dict[str, str]:
         "DATABASE_URL": f"sqlite:///{directory}/inbox.sqlite3",
         "HTTP_PORT": "off",
     }
+
+
+def saying(
+    *pieces: bytes, status: str = "200 OK", content_type: str = "text/event-stream"
+) -> Script:
+    """Answer with these bytes."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.send(head(status=status, content_type=content_type) + b"".join(pieces))
+        exchange.hang_up()
+
+    return script
 
 
 def free_port() -> int:

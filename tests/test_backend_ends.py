@@ -176,6 +176,21 @@ def test_a_backend_of_a_given_authority_is_trusted() -> None:
         assert server.connection_count == 1
 
 
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_backend_of_the_authority_that_the_environment_names_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, str(_CERTIFICATE))
+
+    with (
+        ScriptedBackend(whole, tls=_server_side()) as server,
+        closing(backend_at(server.url)) as backend,
+    ):
+        assert text_of(backend) == "tea"
+
+
 def test_a_dead_kept_connection_is_replaced_within_tls_too() -> None:
     with (
         ScriptedBackend(whole, Exchange.reset, whole, tls=_server_side()) as server,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import sqlite3
 import ssl
+import struct
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -16,8 +18,10 @@ import pytest
 from chatrelaybot import doctor_link
 from chatrelaybot.database import Database
 from chatrelaybot.delivery import Enqueued
+from chatrelaybot.doctor import Order
 from chatrelaybot.doctor_findings import Verdict
 from chatrelaybot.events import Question
+from chatrelaybot.fleet import Fleet
 from chatrelaybot.inbox import Inbox
 from chatrelaybot.link_session import Link, Notice, Received
 from chatrelaybot.link_socket import Dialer
@@ -26,7 +30,7 @@ from chatrelaybot.playground.limits import Limits
 from chatrelaybot.playground.workspace import Workspace
 from chatrelaybot.web import Web
 from tests.answering import AnsweringBackend
-from tests.clinic import FAILED, OK, SKIPPED, WARNING, Clinic, SeeDoctor, free_port
+from tests.clinic import FAILED, OK, SKIPPED, WARNING, Clinic, SeeDoctor, free_port, saying
 from tests.postgres import PostgresServer
 from tests.scripted_backend import DEADLINE, Exchange, ScriptedBackend, head
 
@@ -79,6 +83,24 @@ def running_bot(*, ready: dict[str, str | None]) -> Iterator[int]:
     web.start()
     with closing(web):
         yield web.port
+
+
+@contextmanager
+def one_reply(reply: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Listen, and do one thing to who comes and has said something; yield the port."""
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.settimeout(DEADLINE)
+            peer.recv(1 << 16)
+            reply(peer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        listener.settimeout(DEADLINE)
+        done = pool.submit(serve)
+        yield listener.getsockname()[1]
+        done.result(DEADLINE)
 
 
 def say_status(status: str) -> Callable[[Exchange], None]:
@@ -333,13 +355,40 @@ class TestInstances:
 
         assert visit.of("instances").verdict is visit.of("health port").verdict is OK
 
-    def test_are_welcome_with_postgres(self) -> None:
-        greeting = doctor_link.Greeting(connection_count=3)
+    @pytest.mark.parametrize(
+        ("alive_count", "verdict", "words"),
+        [
+            (2, OK, "2 other links to the app: instances on one PostgreSQL"),
+            (1, WARNING, "2 other links to the app, but instances on this database: 1"),
+            (None, SKIPPED, "2 other links to the app; needs the database"),
+        ],
+    )
+    def test_are_compared_with_those_on_a_postgres(
+        self, alive_count: int | None, verdict: Verdict, words: str
+    ) -> None:
+        finding = doctor_link.instances(
+            doctor_link.Greeting(connection_count=3),
+            is_shared=True,
+            alive_count=alive_count,
+            runs_here=False,
+        )
 
-        finding = doctor_link.instances(greeting, is_shared=True, runs_here=False)
+        assert finding.verdict is verdict
+        assert finding.fact.startswith(words)
 
-        assert finding.verdict is OK
-        assert finding.fact.startswith("2 other links")
+    def test_are_counted_in_the_database(
+        self, see_doctor: SeeDoctor, workspace: Workspace, postgres: PostgresServer
+    ) -> None:
+        url = postgres.create_database()
+        with closing(Database(url=url)) as database, another_link(workspace):
+            database.open()
+            stranger = see_doctor(DATABASE_URL=url).of("instances")
+            Fleet(database=database, owner="another").beat()
+            instance = see_doctor(DATABASE_URL=url).of("instances")
+
+        assert stranger.verdict is WARNING
+        assert "give it the same DATABASE_URL" in stranger.mend
+        assert instance.verdict is OK
 
 
 class TestTheDatabase:
@@ -414,13 +463,53 @@ class TestTheBackend:
 
         assert finding.verdict is FAILED
         assert "its certificate is not trusted (self-signed" in finding.fact
+        assert "REQUESTS_CA_BUNDLE" in finding.mend
+
+    def test_with_a_certificate_of_an_authority_that_is_named(
+        self, see_doctor: SeeDoctor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(_CERTIFICATE))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(_CERTIFICATE)
+        script = saying(b'{"full_response": "x"}', content_type="application/json")
+        with ScriptedBackend(script, tls=context) as backend:
+            visit = see_doctor(Order(question="?"), BACKEND_URL=backend.url)
+
+        assert visit.of("backend").verdict is visit.of("answer").verdict is OK
+
+    def test_with_a_bundle_of_certificates_that_is_none(
+        self, see_doctor: SeeDoctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+
+        visit = see_doctor(BACKEND_URL="https://localhost/")
+
+        assert visit.of("backend").fact.startswith("SSL_CERT_FILE: it cannot be read")
+        assert visit.code == 78
 
     def test_that_does_not_speak_tls(self, see_doctor: SeeDoctor) -> None:
-        with ScriptedBackend(say_status("200 OK")) as backend:
-            url = backend.url.replace("http:", "https:")
-            finding = see_doctor(BACKEND_URL=url, BACKEND_CONNECT_SECONDS="0.3").of("backend")
+        with one_reply(lambda peer: peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
+            finding = see_doctor(BACKEND_URL=f"https://localhost:{port}/").of("backend")
 
         assert finding.fact.endswith(": it does not speak TLS")
+
+    def test_that_is_slow_at_the_handshake(self, see_doctor: SeeDoctor) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            url = f"https://127.0.0.1:{mute.getsockname()[1]}/"
+            finding = see_doctor(BACKEND_URL=url, BACKEND_CONNECT_SECONDS="0.1").of("backend")
+
+        assert finding.fact.endswith(": it does not answer")
+
+    def test_that_resets_the_handshake(self, see_doctor: SeeDoctor) -> None:
+        def reset(peer: socket.socket) -> None:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        with one_reply(reset) as port:
+            finding = see_doctor(BACKEND_URL=f"https://localhost:{port}/").of("backend")
+
+        assert finding.fact.endswith(": no connection (Connection reset by peer)")
 
     def test_on_a_host_that_there_is_none_of(self, see_doctor: SeeDoctor) -> None:
         finding = see_doctor(BACKEND_URL="http://no-such-host.invalid/").of("backend")

@@ -127,6 +127,85 @@ def test_a_file_that_cannot_be_read_is_told_in_the_table(tmp_path: Path) -> None
     assert result.out.splitlines()[0].startswith("✗ settings     .env or a credential: ")
 
 
+def test_a_credential_that_cannot_be_read_is_told_in_the_document(
+    workspace: Workspace, backend: AnsweringBackend, tmp_path: Path
+) -> None:
+    (tmp_path / "OTEL_EXPORTER_OTLP_HEADERS").write_bytes(b"\xff")
+
+    result = run(
+        ["doctor", "--json"],
+        tmp_path,
+        CREDENTIALS_DIRECTORY=str(tmp_path),
+        **good(workspace, backend.url, tmp_path),
+    )
+
+    findings = {each["check"]: each for each in json.loads(result.out)["findings"]}
+    assert (result.code, result.err) == (78, "")
+    assert (
+        "credential OTEL_…: cannot be read (it is not UTF-8 text)" in findings["settings"]["fact"]
+    )
+    assert findings["collector"]["fact"] == "needs OTEL_… variables that can be read"
+    assert findings["backend"]["verdict"] == "ok"
+
+
+@pytest.mark.parametrize("shape", [[], ["--json"]])
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_without_the_signs_gets_others(
+    tmp_path: Path, encoding: str, shape: list[str]
+) -> None:
+    result = run(["doctor", *shape], tmp_path, PYTHONIOENCODING=encoding, HTTP_PORT="off")
+
+    assert (result.code, result.err) == (78, "")
+    if shape:
+        assert json.loads(result.out)["exit_code"] == 78
+    else:
+        assert "x settings     SLACK_BOT_TOKEN: it is not set" in result.out
+        assert "> set it to the Slack app's xoxb-... token" in result.out
+        assert result.out.isascii()
+
+
+def test_a_narrow_terminal_gets_shorter_lines(tmp_path: Path) -> None:
+    result = run(["doctor"], tmp_path, COLUMNS="60", HTTP_PORT="off")
+
+    assert (
+        "nothing was posted; doctor --send posts in\n" + " " * 15 + "SLACK_TEST_CHANNEL"
+    ) in result.out
+
+
+@pytest.mark.parametrize(
+    ("prelude", "settings", "words"),
+    [
+        (
+            "sys.modules['opentelemetry.exporter.otlp.proto.grpc'] = None",
+            {"OTEL_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "the exporter for grpc is not installed",
+        ),
+        ("", {"OTEL_EXPORTER": "otlp", "OTEL_PROPAGATORS": "bogus"}, "OTEL_PROPAGATORS: "),
+        ("", {"OTEL_EXPORTER": "console", "OTEL_PROPAGATORS": "bogus"}, "OTEL_PROPAGATORS: "),
+    ],
+)
+def test_an_export_that_the_daemon_would_not_start_with_ends_with_78(
+    workspace: Workspace,
+    backend: AnsweringBackend,
+    tmp_path: Path,
+    prelude: str,
+    settings: dict[str, str],
+    words: str,
+) -> None:
+    code = f"import sys; {prelude}\nfrom chatrelaybot.cli import main; sys.exit(main())"
+
+    result = run(
+        ["doctor", "--json"],
+        tmp_path,
+        program=(sys.executable, "-c", code),
+        **{**good(workspace, backend.url, tmp_path), **settings},
+    )
+
+    findings = {each["check"]: each for each in json.loads(result.out)["findings"]}
+    assert (result.code, result.err) == (78, "")
+    assert words in findings["collector"]["fact"]
+
+
 def test_the_daemon_does_without_the_doctor(tmp_path: Path) -> None:
     code = (
         "import sys; from chatrelaybot.cli import main; code = main(); "

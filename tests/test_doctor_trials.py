@@ -13,7 +13,7 @@ from chatrelaybot.doctor_findings import Finding
 from chatrelaybot.playground.access import BOT_SCOPES
 from chatrelaybot.playground.workspace import Workspace
 from tests.answering import AnsweringBackend, query, streaming
-from tests.clinic import FAILED, OK, SKIPPED, WARNING, Clinic, SeeDoctor, free_port
+from tests.clinic import FAILED, OK, SKIPPED, WARNING, Clinic, SeeDoctor, free_port, saying
 from tests.scripted_backend import END, Exchange, Script, ScriptedBackend, event, head, part
 
 SECRET = "the words of the answer"
@@ -28,16 +28,6 @@ def _see_doctor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> SeeDoctor:
     return Clinic(workspace, backend.url, tmp_path, monkeypatch).see
-
-
-def saying(
-    *pieces: bytes, status: str = "200 OK", content_type: str = "text/event-stream"
-) -> Script:
-    def script(exchange: Exchange) -> None:
-        exchange.send(head(status=status, content_type=content_type) + b"".join(pieces))
-        exchange.hang_up()
-
-    return script
 
 
 def chat(text: str) -> bytes:
@@ -130,6 +120,8 @@ class TestAQuestion:
             (saying(status="302 Found"), "redirects are not followed"),
             (saying(status="500 Oops"), "the backend's log"),
             (saying(status="503 Full"), "try again later"),
+            (saying(status="600 Beyond"), "the address that takes questions"),
+            (saying(status="101 Switching"), "the address that takes questions"),
         ],
     )
     def test_goes_wrong_in_a_way_that_has_a_mend(

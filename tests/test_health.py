@@ -105,7 +105,8 @@ def test_a_bot_with_a_link_and_a_database_is_ready(start_bot: StartBot) -> None:
         "link": "ok",
         "database": "ok",
     }
-    assert ask(bot, "/livez") == (200, {"start": "ok", "loops": "ok", "keeper": "ok"})
+    lively = {"start": "ok", "loops": "ok", "keeper": "ok", "database": "ok"}
+    assert ask(bot, "/livez") == (200, lively)
 
 
 @pytest.mark.parametrize("how", ["close_frame", "fin", "reset"])

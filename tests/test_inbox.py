@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Callable
 
 import pytest
@@ -101,11 +100,20 @@ def test_a_question_comes_out_as_it_went_in(inbox: Inbox) -> None:
         crash_count=0,
         lease=delivery.lease,
         traceparent="00-trace",
-        received_at=delivery.received_at,
+        age=delivery.age,
         parts=(),
         is_refused=False,
     )
-    assert delivery.received_at == pytest.approx(time.time(), abs=60.0)
+    assert 0.0 <= delivery.age < 60.0
+
+
+def test_a_delivery_knows_how_long_its_question_has_been_here(
+    database: Database, inbox: Inbox
+) -> None:
+    put(inbox, question(1))
+    elapse(database, 100.0)
+
+    assert lease_one(inbox).age == pytest.approx(100.0, abs=10.0)
 
 
 def test_every_lease_has_an_id_of_its_own(inbox: Inbox) -> None:

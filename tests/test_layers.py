@@ -44,6 +44,7 @@ _LAYERS = {
         "shared_budget",
         "inbox",
         "wire",
+        "trust",
         "refusal",
         "sse",
         "backend",
@@ -71,7 +72,7 @@ _LAYERS = {
 }
 #: Outside libraries, and the words whose modules may import them.
 _LIBRARIES = {
-    "requests": ("backend", "slack", "link"),
+    "requests": ("backend", "slack", "link", "trust", "doctor"),
     "urllib3": ("backend", "wire", "slack"),
     "sseclient": ("sse",),
     "sqlalchemy": (

@@ -282,7 +282,7 @@ class TestTimes:
         is_shown.set()
         wait_until_shown(workspace, place, "here")
 
-        seen = wait_for(bot, lambda seen: seen.value(TRIES, error_type="") == 1)
+        seen = wait_for(bot, lambda seen: seen.value(TRIES) == 2)
 
         for what in ("placeholder", "first_text", "final_text"):
             assert seen.value(f"chatrelaybot_reply_time_to_{what}_seconds_count") == 1

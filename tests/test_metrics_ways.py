@@ -11,7 +11,7 @@ import pytest
 
 from chatrelaybot.daemon import Daemon
 from chatrelaybot.playground.workspace import Workspace
-from chatrelaybot.telemetry_metrics import INSTRUMENTS
+from chatrelaybot.telemetry_metrics import INSTRUMENTS, Words
 from tests.conftest import StartBot
 from tests.otlp import Collector, Point
 from tests.scraping import DEADLINE, Scrape, scrape, wait_for
@@ -133,3 +133,27 @@ def test_prometheus_has_no_complaints(bot: Daemon) -> None:
     )
 
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_a_stop_leaves_no_alarm_behind(start_bot: StartBot, collector: Collector) -> None:
+    """The last values of a series stay for minutes, and a bot that is being stopped has no link."""
+    bot = start_bot(otel_exporter="otlp", http_port=0)
+    wait_for(bot, lambda seen: seen.value("chatrelaybot_link_up") == 1)
+
+    bot.stop()
+
+    names = {point.name for point in collector.points}
+    assert "chatrelaybot.questions" in names
+    assert not names & {"chatrelaybot.link.up", "chatrelaybot.database.up"}
+
+
+def test_words_from_outside_become_a_few_labels() -> None:
+    words = Words(most=2)
+
+    assert [words.of(word) for word in ("reset", "req-1", "req-2", "reset", "x" * 61)] == [
+        "reset",
+        "req-1",
+        "other",
+        "reset",
+        "other",
+    ]

@@ -40,7 +40,7 @@ class Crowd:
             crash_count=0,
             lease=Lease("lease", math.inf),
             traceparent="",
-            received_at=0.0,
+            age=0.0,
         )
         draft = Draft(delivery=delivery, placeholder=message("…"), now=now, announce=lambda _: None)
         self.pacing.admit(draft)

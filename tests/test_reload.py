@@ -91,6 +91,29 @@ def test_what_waits_for_the_next_start_is_named_without_its_value(
         assert "hush" not in str(vars(warned))
 
 
+def test_variables_of_opentelemetry_wait_for_the_next_start_too(
+    workspace: Workspace,
+    backend: AnsweringBackend,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("OTEL_SERVICE_NAME=old\nOTEL_EXPORTER_OTLP_HEADERS=x-key=hush\n")
+    settings = settings_for(workspace, backend.url, tmp_path)
+    bot = Daemon(settings, reread=lambda: settings)
+    bot.start()
+    workspace.wait_for_link()
+
+    env_file.write_text("OTEL_SERVICE_NAME=new\nOTEL_EXPORTER=otlp\n")
+    bot.reload()
+    bot.stop()
+
+    warned = [r for r in caplog.records if r.message == "settings wait for the next start"]
+    # OTEL_EXPORTER is one of our own, which `reread` reads.
+    names = "OTEL_EXPORTER_OTLP_HEADERS, OTEL_SERVICE_NAME"
+    assert [vars(record)["changed"] for record in warned] == [names]
+
+
 def test_wrong_settings_change_nothing(
     workspace: Workspace,
     backend: AnsweringBackend,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 
@@ -10,6 +11,8 @@ from chatrelaybot.errors import ConfigurationError, OutcomeUnknown, RateLimited,
 from chatrelaybot.events import Identity
 from chatrelaybot.render import Message
 from chatrelaybot.slack import FoundPart, Slack
+from chatrelaybot.telemetry_metrics import Metrics
+from chatrelaybot.telemetry_prometheus import Prometheus
 from tests.scripted_web_api import DEADLINE, Answer, WebApi
 
 TOKEN = "xoxb-made-up"
@@ -136,13 +139,18 @@ def test_the_small_calls_name_their_message(api: WebApi, slack: Slack) -> None:
     ],
 )
 def test_what_is_so_already_is_no_error(
-    api: WebApi, slack: Slack, method: str, code: str, call: Callable[[Slack], None]
+    api: WebApi, method: str, code: str, call: Callable[[Slack], None]
 ) -> None:
+    scrapes = Prometheus(resource={})
     api.script(method, Answer({"error": code}))
+    slack = Slack(bot_token=TOKEN, api_url=api.url, pool_size=1, metrics=Metrics([scrapes]))
 
-    call(slack)
+    with closing(slack):
+        call(slack)
 
     assert [call.method for call in api.calls] == [method]
+    # Nor does an operator read of one.
+    assert code not in scrapes.scrape()[0].decode()
 
 
 def test_an_update_of_a_message_that_is_gone_is_an_error(api: WebApi, slack: Slack) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from typing import Any
 
+import pytest
+from opentelemetry.sdk._logs import LoggerProvider
+
 from chatrelaybot.playground.workspace import Workspace
+from chatrelaybot.telemetry_otel_logs import LogHandler
 from tests.answering import AnsweringBackend, Gated
 from tests.conftest import StartBot
 from tests.otlp import Collector, LogRecord
@@ -100,3 +105,16 @@ def is_same(record: LogRecord, line: dict[str, Any]) -> bool:
     thread = record.attributes["thread.name"]
     told = (line["message"], line["thread"], line["span_id"])
     return (record.body, thread, record.span_id) == told
+
+
+def test_a_record_that_cannot_be_told_does_not_hurt_who_logs_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A library's slip must not end the loop on whose thread it happens."""
+    handler = LogHandler(LoggerProvider(shutdown_on_exit=False).get_logger("test"))
+
+    handler.handle(
+        logging.makeLogRecord({"name": "library", "msg": "%d things", "args": ("many",)})
+    )
+
+    assert "Logging error" in capsys.readouterr().err

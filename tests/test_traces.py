@@ -213,7 +213,7 @@ class TestTheBackend:
         assert is_recorded(traceparent)
         (delivery,) = workspace.deliveries
         (baggage,) = request.header("baggage")
-        assert "messaging.message.id=" in baggage
+        assert "chatrelaybot.question.id=" in baggage
         assert "messaging.message.conversation_id=" in baggage
         assert delivery.event["channel"] in baggage
 

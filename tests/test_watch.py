@@ -91,11 +91,19 @@ def test_what_is_away_makes_it_unready_and_never_dead(facts: Facts, reason: str,
         (replace(WELL, stuck=[Stuck("leaser", 71.3)]), "loops: leaser stuck for 71 s"),
         (replace(WELL, keeper_late=151.0), "keeper: link not replaced for 151 s"),
         (Facts(start_call_seconds=901.0), "start: stuck for 901 s"),
+        (
+            replace(WELL, commit_seconds=301.0, is_database_shared=True),
+            "database: commit stuck for 301 s",
+        ),
     ],
 )
 def test_what_is_stuck_does_not_live(facts: Facts, reason: str) -> None:
     assert reasons(live(facts)) == [reason]
     assert status(facts) == reason.partition(": ")[2]
+
+
+def test_a_file_may_be_cleared_of_deleted_texts_for_as_long_as_that_takes() -> None:
+    assert is_well(live(replace(WELL, commit_seconds=3000.0)))
 
 
 def test_a_link_that_nobody_replaces_any_more_is_no_fault_while_stopping() -> None:

@@ -186,7 +186,7 @@ def _delivery(number: int) -> Delivery:
         crash_count=0,
         lease=Lease(str(number), math.inf),
         traceparent="",
-        received_at=0.0,
+        age=0.0,
     )
 
 
