@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 
 from chatrelaybot import trust
 from chatrelaybot.errors import FailureKind, TransientError
+from chatrelaybot.wire_addresses import candidates
 
 _PORTS = {"http": 80, "https": 443}
-#: Least seconds for a try to connect, where the time for all addresses is almost over.
-_LEAST_CONNECT_SECONDS = 0.05
 
 
 class NotTrusted(TransientError):
@@ -61,17 +60,13 @@ def trouble(error: Exception) -> TransientError:
 
 def _connect(host: str, port: int, timeout: float) -> socket.socket:
     """Connect to the first address that answers, all of them within the timeout."""
-    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    deadline = time.monotonic() + timeout
     cause: OSError = socket.gaierror()
-    for index, (family, kind, protocol, _, address) in enumerate(addresses):
-        # A share each, so that a dead address leaves time for the next one.
-        share = (deadline - time.monotonic()) / (len(addresses) - index)
+    for candidate in candidates(host, port, seconds=timeout):
         try:
             with ExitStack() as stack:
-                connection = stack.enter_context(socket.socket(family, kind, protocol))
-                connection.settimeout(max(_LEAST_CONNECT_SECONDS, share))
-                connection.connect(address)
+                connection = stack.enter_context(candidate.socket())
+                connection.settimeout(candidate.seconds)
+                connection.connect(candidate.address)
                 stack.pop_all()
         except OSError as error:
             cause = error

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chatrelaybot.delivery import Enqueued, elapsed
+from chatrelaybot.delivery import elapsed
 from chatrelaybot.errors import PermanentError, TransientError
 from chatrelaybot.events import Question, Reading, is_mention, parse
 from chatrelaybot.inbox import Inbox
+from chatrelaybot.inbox_publishing import publish
 from chatrelaybot.link import Links
 from chatrelaybot.seen_links import Place, SeenLinks
 from chatrelaybot.slack import Page, Slack
@@ -248,18 +249,11 @@ class CatchUp:
     def _store(self, questions: Iterable[Question]) -> int:
         """Enqueue questions, oldest first; return how many of them are new."""
         ordered = sorted(questions, key=lambda question: question.ts)
-        spans = [self._spans.publish(question) for question in ordered]
-        results = self._inbox.enqueue(
-            [(each, span.traceparent) for each, span in zip(ordered, spans, strict=True)]
-        )
-        new = [
-            (result, span)
-            for result, span in zip(results, spans, strict=True)
-            if result is not Enqueued.DUPLICATE
-        ]
-        for result, span in new:  # All the others were known, which is no news.
-            self._metrics.count(QUESTIONS, attributes={"result": result.value})
-            span.end()
+        published = publish(self._inbox, self._spans, [(question, None) for question in ordered])
+        new = [each for each in published if each.is_new]
+        for each in new:  # All the others were known, which is no news.
+            self._metrics.count(QUESTIONS, attributes={"result": each.result.value})
+            each.span.end()
         return len(new)
 
     def _end(self, round_: _Round) -> None:

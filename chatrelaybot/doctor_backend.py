@@ -16,7 +16,7 @@ from chatrelaybot.doctor_findings import Finding, failed, ok, skipped, warning, 
 from chatrelaybot.errors import ConfigurationError, FailureKind, PermanentError, TransientError
 from chatrelaybot.events import Question
 from chatrelaybot.settings import Settings
-from chatrelaybot.telemetry_spans import Spans
+from chatrelaybot.telemetry_spans import NO_SPANS
 
 BACKEND = "backend"
 ANSWER = "answer"
@@ -140,7 +140,7 @@ def _backend(settings: Settings, watch: WatchedDialect) -> Backend:
 def _listen(backend: Backend, question: Question) -> _Heard:
     heard = _Heard()
     began = time.monotonic()
-    with backend.ask(question, span=Spans().publish(question)) as parts:
+    with backend.ask(question, span=NO_SPANS.publish(question)) as parts:
         for _ in parts:
             heard.seconds = time.monotonic() - began
             heard.first_seconds = heard.first_seconds or heard.seconds

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 from chatrelaybot import inbox_desk
 from chatrelaybot.doctor_findings import Finding, failed, ok, skipped, warning, wrong
-from chatrelaybot.errors import ConfigurationError
+from chatrelaybot.errors import ConfigurationError, TransientError
+from chatrelaybot.web import listen
 
 HEALTH = "health port"
 
@@ -69,11 +69,15 @@ def _checks(body: bytes) -> dict[str, str] | None:
 
 def _free(host: str, port: int) -> Finding:
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        socket.create_server(address, family=family).close()
-    except OSError as error:
-        problem = f"{host}:{port} cannot be listened on ({error.strerror})"
-        return wrong(HEALTH, ConfigurationError("HTTP_PORT", problem, _OTHER_PORT))
+        listen(host, port).close()
+    except ConfigurationError as error:
+        return wrong(HEALTH, error)
+    except TransientError as error:
+        return failed(
+            HEALTH,
+            str(error),
+            "correct HTTP_HOST: the bot waits until this machine has the address",
+        )
     return ok(HEALTH, f"port {port} is free: the bot does not run here")
 
 

@@ -17,10 +17,11 @@ from chatrelaybot.delivery import Enqueued
 from chatrelaybot.errors import TransientError
 from chatrelaybot.events import Question, Reading, parse, why_ignored
 from chatrelaybot.inbox import Inbox
+from chatrelaybot.inbox_publishing import Published, publish
 from chatrelaybot.link import Links
 from chatrelaybot.link_session import Received
 from chatrelaybot.telemetry_metrics import IGNORED, QUESTIONS, SILENT, Metrics
-from chatrelaybot.telemetry_spans import Span, Spans
+from chatrelaybot.telemetry_spans import Spans
 
 _log = logging.getLogger(__name__)
 
@@ -100,14 +101,9 @@ class Listener:
         return None
 
     def _store(self, asked: Sequence[_Asked]) -> None:
-        spans = [
-            self._spans.publish(one.question, arrived_at=one.received.arrived_at) for one in asked
-        ]
-        traceparents = [span.traceparent for span in spans]
+        questions = [(one.question, one.received.arrived_at) for one in asked]
         try:
-            results = self._inbox.enqueue(
-                [(one.question, at) for one, at in zip(asked, traceparents, strict=True)]
-            )
+            published = publish(self._inbox, self._spans, questions)
         except TransientError as error:
             # Not acked, so Slack sends them again.
             self.counts.failed += len(asked)
@@ -116,16 +112,16 @@ class Listener:
             return
         for one in asked:
             one.received.link.ack(one.envelope_id)
-        self._note(results, spans)
+        for each in published:
+            self._note(each)
 
-    def _note(self, results: Sequence[Enqueued], spans: Sequence[Span]) -> None:
-        self.counts.duplicates += results.count(Enqueued.DUPLICATE)
-        self.counts.refused += results.count(Enqueued.REFUSED)
-        for result, span in zip(results, spans, strict=True):
-            self._metrics.count(QUESTIONS, attributes={"result": result.value})
-            if result is not Enqueued.DUPLICATE:  # Its trace began with its first delivery.
-                span.add_event("ack", {})
-                span.end()
+    def _note(self, published: Published) -> None:
+        self.counts.duplicates += published.result is Enqueued.DUPLICATE
+        self.counts.refused += published.result is Enqueued.REFUSED
+        self._metrics.count(QUESTIONS, attributes={"result": published.result.value})
+        if published.is_new:
+            published.span.add_event("ack", {})
+            published.span.end()
 
     def _warn(self, error: TransientError) -> None:
         now = self._clock()

@@ -79,7 +79,7 @@ class Web:
             self._pages["/metrics"] = lambda: _text(metrics())
         self._failed = failed
         self._sockets: dict[int, Any] = {}
-        listener = _listen(host, port)
+        listener = listen(host, port)
         self.port: int = listener.getsockname()[1]
         self._server: Any = create_server(
             self._answer,
@@ -156,7 +156,13 @@ def _text(metrics: tuple[bytes, str]) -> _Page:
     return _Page("200 OK", body, content_type)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Take an address.
+
+    Raises:
+        ConfigurationError: The port cannot be used.
+        TransientError: The address is not there; it may be later.
+    """
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

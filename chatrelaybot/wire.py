@@ -23,12 +23,11 @@ from typing import Any
 from urllib3.connection import HTTPConnection
 
 from chatrelaybot.errors import ChatRelayBotError, FailureKind, PermanentError, TransientError
+from chatrelaybot.wire_addresses import candidates
 
 #: The wire of the request that this thread sends.
 sending_wire: ContextVar[Wire] = ContextVar("chatrelaybot_wire")
 
-#: Least seconds for a try to connect, where the time for all addresses is almost over.
-_LEAST_CONNECT_SECONDS = 0.05
 #: Deadlines nearer than this are waited for at once; seconds.
 _SHORT_SECONDS = 0.1
 #: Most bytes of one read; each answer keeps room for as many.
@@ -173,24 +172,17 @@ class Wire:
     def dial(self, host: str, port: int, options: Any) -> socket.socket:
         """Connect to the first address that answers, all of them within the connect seconds."""
         self._has_dialled = True
-        deadline = monotonic() + self._connect_seconds
         cause: Exception | None = None
         try:
-            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            addresses, cause = [], error
-        for index, (family, kind, protocol, _, address) in enumerate(addresses):
-            # A share each, so that a dead address leaves time for the next one.
-            share = (deadline - monotonic()) / (len(addresses) - index)
-            try:
-                return self._connect(
-                    socket.socket(family, kind, protocol),
-                    address,
-                    options,
-                    max(_LEAST_CONNECT_SECONDS, share),
-                )
-            except OSError as error:
-                cause = error
+            for candidate in candidates(host, port, seconds=self._connect_seconds):
+                try:
+                    return self._connect(
+                        candidate.socket(), candidate.address, options, candidate.seconds
+                    )
+                except OSError as error:
+                    cause = error
+        except (OSError, UnicodeError) as error:  # There is no such host.
+            cause = error
         self.check()
         raise TransientError(
             "The backend cannot be reached", kind=FailureKind.UNREACHABLE

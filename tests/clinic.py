@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from chatrelaybot.doctor_findings import Finding, Verdict, exit_code
 from chatrelaybot.doctor_table import lines
 from chatrelaybot.playground.workspace import Workspace
 from chatrelaybot.settings_survey import survey
+from chatrelaybot.web import Web
 from tests.scripted_backend import Exchange, Script, head
 
 OK, WARNING, FAILED, SKIPPED = Verdict.OK, Verdict.WARNING, Verdict.FAILED, Verdict.SKIPPED
@@ -101,3 +103,19 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
+
+
+@contextmanager
+def running_bot(*, ready: dict[str, str | None]) -> Iterator[int]:
+    """Serve the health of a bot; yield the port."""
+    web = Web(
+        host="127.0.0.1",
+        port=0,
+        live=dict,
+        ready=lambda: ready,
+        metrics=None,
+        failed=lambda error: pytest.fail(str(error)),
+    )
+    web.start()
+    with closing(web):
+        yield web.port

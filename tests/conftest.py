@@ -21,6 +21,7 @@ from chatrelaybot.settings import Settings
 from chatrelaybot.telemetry_logs import configure_logging
 from tests import program
 from tests.answering import AnsweringBackend
+from tests.clinic import Clinic, SeeDoctor
 from tests.desk import Desk
 from tests.otlp import Collector
 from tests.postgres import PostgresServer
@@ -158,6 +159,17 @@ def _log() -> Iterator[io.StringIO]:
     yield log
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(name="see_doctor")
+def _see_doctor(
+    workspace: Workspace,
+    backend: AnsweringBackend,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> SeeDoctor:
+    """See what the doctor says of the workspace and the backend; the keywords are settings."""
+    return Clinic(workspace, backend.url, tmp_path, monkeypatch).see
 
 
 @pytest.fixture(name="desk")

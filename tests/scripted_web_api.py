@@ -13,11 +13,11 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
-CERTIFICATE = Path(__file__).parent / "certificates" / "loopback.pem"
+from tests.forwarder import CERTIFICATE
+
 #: Longest wait of anything here, seconds.
 DEADLINE = 10.0
 

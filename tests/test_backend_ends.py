@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from pathlib import Path
 
 import pytest
 
@@ -34,6 +33,7 @@ from tests.asking import (
     text_of,
     whole,
 )
+from tests.forwarder import CERTIFICATE
 from tests.scripted_backend import (
     CHUNKED,
     DEADLINE,
@@ -157,20 +157,16 @@ def test_cancels_at_any_moment_never_hurt_another_answer(pool: ThreadPoolExecuto
 # ---- TLS ----
 
 
-#: A certificate of localhost that is its own authority, and its key.
-_CERTIFICATE = Path(__file__).parent / "certificates" / "loopback.pem"
-
-
 def _server_side() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(_CERTIFICATE)
+    context.load_cert_chain(CERTIFICATE)
     return context
 
 
 def test_a_backend_of_a_given_authority_is_trusted() -> None:
     with (
         ScriptedBackend(whole, tls=_server_side()) as server,
-        closing(backend_at(server.url, ca_bundle=str(_CERTIFICATE))) as backend,
+        closing(backend_at(server.url, ca_bundle=str(CERTIFICATE))) as backend,
     ):
         assert [text_of(backend), text_of(backend)] == ["tea", "tea"]
         assert server.connection_count == 1
@@ -182,7 +178,7 @@ def test_a_backend_of_the_authority_that_the_environment_names_is_trusted(
 ) -> None:
     for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         monkeypatch.delenv(each, raising=False)
-    monkeypatch.setenv(name, str(_CERTIFICATE))
+    monkeypatch.setenv(name, str(CERTIFICATE))
 
     with (
         ScriptedBackend(whole, tls=_server_side()) as server,
@@ -194,7 +190,7 @@ def test_a_backend_of_the_authority_that_the_environment_names_is_trusted(
 def test_a_dead_kept_connection_is_replaced_within_tls_too() -> None:
     with (
         ScriptedBackend(whole, Exchange.reset, whole, tls=_server_side()) as server,
-        closing(backend_at(server.url, ca_bundle=str(_CERTIFICATE))) as backend,
+        closing(backend_at(server.url, ca_bundle=str(CERTIFICATE))) as backend,
     ):
         assert [text_of(backend), text_of(backend)] == ["tea", "tea"]
         assert len(server.requests) == 3
@@ -213,7 +209,7 @@ def test_an_unknown_backend_is_not_asked() -> None:
 
 
 def test_deadlines_hold_within_tls() -> None:
-    options = {"ca_bundle": str(_CERTIFICATE), "silence_seconds": 0.5}
+    options = {"ca_bundle": str(CERTIFICATE), "silence_seconds": 0.5}
     error = failure_of(comments, tls=_server_side(), **options)
 
     assert isinstance(error, PermanentError)
@@ -223,7 +219,7 @@ def test_deadlines_hold_within_tls() -> None:
 def test_a_cancel_ends_a_blocked_read_within_tls(pool: ThreadPoolExecutor) -> None:
     with (
         ScriptedBackend(silence, tls=_server_side()) as server,
-        closing(backend_at(server.url, ca_bundle=str(_CERTIFICATE))) as backend,
+        closing(backend_at(server.url, ca_bundle=str(CERTIFICATE))) as backend,
     ):
         assert _cancelled(pool, backend, lambda: server.wait_for_requests(1)) < 2.0
 

@@ -18,26 +18,14 @@ from chatrelaybot.database import Database
 from chatrelaybot.doctor import examine
 from chatrelaybot.doctor_findings import Finding, Verdict
 from chatrelaybot.errors import ConfigurationError, TransientError
-from chatrelaybot.playground.workspace import Workspace
 from chatrelaybot.settings import load_settings
 from chatrelaybot.settings_survey import survey
 from chatrelaybot.web import Web
 from tests.answering import AnsweringBackend
 from tests.asking import full_port
-from tests.clinic import FAILED, NOTHING_MORE, OK, SKIPPED, Clinic, SeeDoctor, Visit, saying
+from tests.clinic import FAILED, NOTHING_MORE, OK, SKIPPED, SeeDoctor, Visit, saying
+from tests.forwarder import CERTIFICATE
 from tests.scripted_backend import ScriptedBackend
-
-_CERTIFICATE = Path(__file__).parent / "certificates" / "loopback.pem"
-
-
-@pytest.fixture(name="see_doctor")
-def _see_doctor(
-    workspace: Workspace,
-    backend: AnsweringBackend,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> SeeDoctor:
-    return Clinic(workspace, backend.url, tmp_path, monkeypatch).see
 
 
 class TestAFaultOfTheDoctor:
@@ -176,10 +164,10 @@ class TestTheCollector:
         self, at: Callable[..., Finding], protocol: str, is_named: bool
     ) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(_CERTIFICATE)
+        context.load_cert_chain(CERTIFICATE)
         settings = {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
         if is_named:
-            settings["OTEL_EXPORTER_OTLP_CERTIFICATE"] = str(_CERTIFICATE)
+            settings["OTEL_EXPORTER_OTLP_CERTIFICATE"] = str(CERTIFICATE)
         with ScriptedBackend(saying(), tls=context) as server:
             finding = at(f"https://localhost:{server.port}", **settings)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -13,21 +12,11 @@ from chatrelaybot.doctor_findings import Finding
 from chatrelaybot.playground.access import BOT_SCOPES
 from chatrelaybot.playground.workspace import Workspace
 from tests.answering import AnsweringBackend, query, streaming
-from tests.clinic import FAILED, OK, SKIPPED, WARNING, Clinic, SeeDoctor, free_port, saying
+from tests.clinic import FAILED, OK, SKIPPED, WARNING, SeeDoctor, free_port, saying
 from tests.scripted_backend import END, Exchange, Script, ScriptedBackend, event, head, part
 
 SECRET = "the words of the answer"
 OPENAI = {"BACKEND_DIALECT": "openai", "BACKEND_MODEL": "any"}
-
-
-@pytest.fixture(name="see_doctor")
-def _see_doctor(
-    workspace: Workspace,
-    backend: AnsweringBackend,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> SeeDoctor:
-    return Clinic(workspace, backend.url, tmp_path, monkeypatch).see
 
 
 def chat(text: str) -> bytes:

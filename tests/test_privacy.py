@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import logging
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -22,7 +21,6 @@ from chatrelaybot.events import Question
 from chatrelaybot.inbox import Inbox
 from chatrelaybot.inbox_desk import InboxDesk
 from chatrelaybot.playground.workspace import Workspace
-from chatrelaybot.telemetry_logs import configure_logging
 from tests.answering import AnsweringBackend, Gated, streaming
 from tests.conftest import StartBot
 from tests.elapsing import elapse
@@ -45,17 +43,6 @@ def _url(request: pytest.FixtureRequest, file: str) -> str:
         server: PostgresServer = request.getfixturevalue("postgres")
         return server.create_database()
     return file
-
-
-@pytest.fixture(name="log")
-def _log() -> Iterator[io.StringIO]:
-    """The log as it is written, at its most talkative."""
-    root = logging.getLogger()
-    handlers, level, log = root.handlers[:], root.level, io.StringIO()
-    configure_logging(log_format="json", level="DEBUG", stream=log)
-    yield log
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture(name="beside")

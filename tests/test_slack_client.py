@@ -22,7 +22,8 @@ from chatrelaybot.errors import (
 )
 from chatrelaybot.render import Message
 from chatrelaybot.slack import Slack
-from tests.scripted_web_api import CERTIFICATE, DEADLINE, Answer, WebApi
+from tests.forwarder import CERTIFICATE
+from tests.scripted_web_api import DEADLINE, Answer, WebApi
 
 TOKEN = "xoxb-made-up"
 MESSAGE = Message(markdown="An **answer**.", text="An answer.")

@@ -1,18 +1,13 @@
-"""A trace as a picture: a bar for each span, below the process that it comes from.
-
-No background, and colours of middling lightness: see `tests/bench/plots.py`.
-"""
+"""A trace as a picture: a bar for each span, below the process that it comes from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
 
+from tests import svg
 from tests.otlp import Span
 
-_FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
-_TEXT = "#7a828c"
 _FAILED = "#e5484d"
 _SLACK = "#9a68e0"
 #: By the first word of a span's name; Slack's methods are all the others.
@@ -26,7 +21,7 @@ _COLOURS = {
 _METHOD = "chat."
 
 # Pixels.
-_WIDTH, _LEFT, _RIGHT = 860, 176, 836
+_LEFT, _RIGHT = 176, 836
 _TOP, _ROW, _BAR, _GROUP = 62, 24, 11, 36
 _INDENT = 14
 #: About as wide as a character of this size is, on average.
@@ -72,16 +67,19 @@ def draw(title: str, note: str, runs: Sequence[Run]) -> str:
     """Draw a trace."""
     spans = [span for run in runs for span in run.spans]
     scale = _Scale(min(span.started for span in spans), max(span.ended for span in spans))
-    content = [_words(16, 26, title, size=16, is_strong=True), _words(16, 46, note)]
+    content = [svg.words(16, 26, title, size=16, is_strong=True), svg.words(16, 46, note)]
     top = float(_TOP)
     for run in runs:
         rows = [*_rows(run, spans)]
         bottom = top + _GROUP + len(rows) * _ROW
-        content += [_words(16, top + 20, run.name, is_strong=True), *_life(run, scale, top, bottom)]
+        content += [
+            svg.words(16, top + 20, run.name, is_strong=True),
+            *_life(run, scale, top, bottom),
+        ]
         for number, row in enumerate(rows):
             content += _drawn(row, scale, top + _GROUP + number * _ROW)
         top = bottom
-    return _document(top + 28, [*_axis(scale, top), *content])
+    return svg.document(top + 28, [*_axis(scale, top), *content])
 
 
 def _rows(run: Run, spans: Sequence[Span]) -> Iterator[_Row]:
@@ -116,12 +114,12 @@ def _life(run: Run, scale: _Scale, top: float, bottom: float) -> Iterator[str]:
     """Draw the start and the end of a process, where they are in the picture."""
     if run.started > scale.first:
         left = scale(run.started)
-        yield _line(left, top + 8, top + _GROUP - 6, _TEXT)
-        yield _words(left + 6, top + 20, "started", size=12)
+        yield _line(left, top + 8, top + _GROUP - 6, svg.TEXT)
+        yield svg.words(left + 6, top + 20, "started", size=12)
     if run.killed is not None:
         left = scale(run.killed)
         yield _line(left, top + 8, bottom, _FAILED, dashes="3 3")
-        yield _words(left + 6, top + 20, "kill -9", size=12, colour=_FAILED)
+        yield svg.words(left + 6, top + 20, "kill -9", size=12, colour=_FAILED)
 
 
 def _told(span: Span) -> str:
@@ -159,24 +157,24 @@ def _drawn(row: _Row, scale: _Scale, top: float) -> Iterator[str]:
         if row.is_lost
         else f'fill="{row.colour}"'
     )
-    yield _words(16 + row.depth * _INDENT, top + _BAR, row.label)
+    yield svg.words(16 + row.depth * _INDENT, top + _BAR, row.label)
     yield (
         f'<rect x="{left:.1f}" y="{top + 1:.1f}" width="{right - left:.1f}" height="{_BAR}" '
         f'rx="2" {style}/>'
     )
-    yield from (_line(scale(tick), top - 2, top + _BAR + 4, _TEXT) for tick in row.ticks)
-    colour = _FAILED if row.is_failed else _TEXT
+    yield from (_line(scale(tick), top - 2, top + _BAR + 4, svg.TEXT) for tick in row.ticks)
+    colour = _FAILED if row.is_failed else svg.TEXT
     place = (right + 6, "start")
-    if right + 6 + len(row.words) * _CHARACTER > _WIDTH:
+    if right + 6 + len(row.words) * _CHARACTER > svg.WIDTH:
         place = (left - 6, "end")
-    yield _words(place[0], top + _BAR, row.words, size=12, colour=colour, anchor=place[1])
+    yield svg.words(place[0], top + _BAR, row.words, size=12, colour=colour, anchor=place[1])
 
 
 def _axis(scale: _Scale, bottom: float) -> Iterator[str]:
     for second in range(int(scale.last - scale.first) + 1):
         left = scale(scale.first + second)
-        yield _line(left, _TOP, bottom + 4, _TEXT, opacity=0.25)
-        yield _words(left, bottom + 20, f"{second} s", anchor="middle")
+        yield _line(left, _TOP, bottom + 4, svg.TEXT, opacity=0.25)
+        yield svg.words(left, bottom + 20, f"{second} s", anchor="middle")
 
 
 def _line(
@@ -186,29 +184,4 @@ def _line(
     return (
         f'<path d="M{left:.1f},{top:.1f}V{bottom:.1f}" stroke="{colour}" '
         f'stroke-opacity="{opacity}" stroke-width="1.5"{dashed}/>'
-    )
-
-
-def _words(
-    left: float,
-    top: float,
-    words: str,
-    *,
-    colour: str = _TEXT,
-    size: int = 13,
-    anchor: str = "start",
-    is_strong: bool = False,
-) -> str:
-    weight = ' font-weight="600"' if is_strong else ""
-    return (
-        f'<text x="{left:.1f}" y="{top:.1f}" fill="{colour}" font-size="{size}"{weight} '
-        f'text-anchor="{anchor}">{escape(words)}</text>'
-    )
-
-
-def _document(height: float, content: Iterable[str]) -> str:
-    body = "\n".join(content)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height:.0f}" '
-        f'viewBox="0 0 {_WIDTH} {height:.0f}" font-family="{_FONT}" role="img">\n{body}\n</svg>\n'
     )

@@ -1,16 +1,12 @@
-"""The curves of the bench as SVG.
-
-No background, and colours of middling lightness that can be read on white and on near black: a
-picture in a page does not know which of the two the page has.
-"""
+"""The curves of the bench as SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
 
+from tests import svg
 from tests.bench.figures import BOLT, NAIVE, US
 
 Point = tuple[float, float]
@@ -18,11 +14,8 @@ Curves = Mapping[str, Sequence[Point]]
 
 _COLOURS = {US: "#2f81f7", NAIVE: "#c4710c", BOLT: "#9a68e0"}
 _NAMES = {US: "ChatRelayBot", NAIVE: "a hundred-line script", BOLT: "the same with Bolt"}
-_TEXT = "#7a828c"
 _LINE = "#7a828c"
 _REFUSED = "#e5484d"
-_FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
-_WIDTH = 860
 
 # first-text.svg; pixels.
 _PLOT_TOP, _PLOT_HEIGHT, _PLOT_LEFT, _PLOT_RIGHT = 70, 260, 56, 610
@@ -56,16 +49,18 @@ def first_text(curves: Curves) -> str:
     is_log = max(latencies) > _WIDE * max(1.0, min(latencies))
     y = _Scale(*_range(latencies, is_log=is_log), bottom, _PLOT_TOP, is_log=is_log)
     ticks = y.ticks()
-    return _document(
+    return svg.document(
         bottom + 52,
         [
             _title("From the backend's first text to its being visible in Slack"),
-            _words(
+            svg.words(
                 16, 48, "median, in L: a call's latency and the 20 ms to Slack and back, over TLS"
             ),
             *(_grid(y(tick), f"{tick:g} L") for tick in ticks),
-            *(_words(x(n), bottom + 20, f"{n:g}", anchor="middle") for n in counts),
-            _words((_PLOT_LEFT + _PLOT_RIGHT) / 2, bottom + 42, "answers at once", anchor="middle"),
+            *(svg.words(x(n), bottom + 20, f"{n:g}", anchor="middle") for n in counts),
+            svg.words(
+                (_PLOT_LEFT + _PLOT_RIGHT) / 2, bottom + 42, "answers at once", anchor="middle"
+            ),
             *(_curve(curve, x, y, _COLOURS[name]) for name, curve in _drawn(curves)),
             *_end_labels(curves, y),
         ],
@@ -81,8 +76,8 @@ def edits(curves: Curves) -> str:
         panel, height = _panel(name, curves, x, top)
         content += panel
         top += height
-    content += [_words(x(tick), top + 16, f"{tick:g} s", anchor="middle") for tick in x.ticks()]
-    return _document(top + 28, content)
+    content += [svg.words(x(tick), top + 16, f"{tick:g} s", anchor="middle") for tick in x.ticks()]
+    return svg.document(top + 28, content)
 
 
 class _Scale:
@@ -147,14 +142,14 @@ def _end_labels(curves: Curves, y: _Scale) -> Iterator[str]:
     for top, name, latency in ends:
         lowest = max(top, lowest + _LABEL_GAP)
         words = f"{_NAMES[name]}, {latency:.3g} L"
-        yield _words(_PLOT_RIGHT + 12, lowest + 4, words, colour=_COLOURS[name], is_strong=True)
+        yield svg.words(_PLOT_RIGHT + 12, lowest + 4, words, colour=_COLOURS[name], is_strong=True)
 
 
 def _grid(top: float, label: str) -> str:
     return (
         f'<line x1="{_PLOT_LEFT}" x2="{_PLOT_RIGHT}" y1="{top:.1f}" y2="{top:.1f}" '
         f'stroke="{_LINE}" stroke-opacity="0.3"/>'
-        + _words(_PLOT_LEFT - 8, top + 4, label, anchor="end")
+        + svg.words(_PLOT_LEFT - 8, top + 4, label, anchor="end")
     )
 
 
@@ -167,7 +162,7 @@ def _panel(name: str, curves: Curves, x: _Scale, top: float) -> tuple[list[str],
     height = len(answers) * _ROW_HEIGHT
     ends = {number: seconds for seconds, number in sorted((*made, *refused, *finals))}
     drawn = [
-        _words(16, top + 18, _NAMES[name], colour=_COLOURS[name], is_strong=True),
+        svg.words(16, top + 18, _NAMES[name], colour=_COLOURS[name], is_strong=True),
         *_key(top + 38, _COLOURS[name], _counts(made, refused, finals, len(answers))),
         *(_stroke(f"M{x(tick):.1f},{first - 6}v{height + 4}", _LINE, 0.3) for tick in x.ticks()),
         *(_stroke(f"M{x(0.0):.1f},{tops[n]}H{x(ends[n]):.1f}", _LINE, 0.45) for n in answers),
@@ -197,11 +192,11 @@ def _key(top: float, colour: str, words: tuple[str, str, str]) -> Iterator[str]:
     """Say beside each sign what it is and how many there are."""
     edited, refused, ended = words
     yield _stroke(f"M20,{top - 4 - _HALF_TICK}v{2 * _HALF_TICK}", colour)
-    yield _words(30, top, edited)
+    yield svg.words(30, top, edited)
     yield _stroke(f"M150,{top - 4}{_CROSS}", _REFUSED)
-    yield _words(160, top, refused)
+    yield svg.words(160, top, refused)
     yield _dot(300, top - 4, colour)
-    yield _words(310, top, ended)
+    yield svg.words(310, top, ended)
 
 
 def _path(points: Iterable[Point], x: _Scale, tops: Mapping[float, float], sign: str) -> str:
@@ -223,29 +218,4 @@ def _dot(left: float, top: float, colour: str) -> str:
 
 
 def _title(words: str) -> str:
-    return _words(16, 28, words, size=16, is_strong=True)
-
-
-def _words(
-    left: float,
-    top: float,
-    words: str,
-    *,
-    colour: str = _TEXT,
-    size: int = 13,
-    anchor: str = "start",
-    is_strong: bool = False,
-) -> str:
-    weight = ' font-weight="600"' if is_strong else ""
-    return (
-        f'<text x="{left:.1f}" y="{top:.1f}" fill="{colour}" font-size="{size}"{weight} '
-        f'text-anchor="{anchor}">{escape(words)}</text>'
-    )
-
-
-def _document(height: float, content: Iterable[str]) -> str:
-    body = "\n".join(piece for piece in content if piece)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height:.0f}" '
-        f'viewBox="0 0 {_WIDTH} {height:.0f}" font-family="{_FONT}" role="img">\n{body}\n</svg>\n'
-    )
+    return svg.words(16, 28, words, size=16, is_strong=True)
