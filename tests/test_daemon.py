@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from chatrelaybot.errors import ConfigurationError
 from chatrelaybot.playground.limits import Limits
 from chatrelaybot.playground.workspace import Workspace
 from tests.answering import AnsweringBackend, Gated
-from tests.conftest import StartBot, settings_for
+from tests.conftest import StartBot, StartProgram, settings_for
 
 DEADLINE = 10.0
 
@@ -25,6 +26,21 @@ def _workspace() -> Iterator[Workspace]:
     """A workspace that sends again soon what was not acked."""
     with Workspace(limits=Limits.none(), ack_seconds=0.5, redelivery=(0.5,) * 60) as workspace:
         yield workspace
+
+
+def test_the_program_opens_as_many_files_as_it_may(start_program: StartProgram) -> None:
+    """Each answer has some, and who starts it may have set the limit for a shell."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    narrow = (
+        "import resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (256, {most}))\n"
+        "from chatrelaybot.cli import main\n"
+        "sys.exit(main())"
+    )
+
+    process = start_program(words=(sys.executable, "-c", narrow))
+
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (most, most)
 
 
 def test_a_loop_steps_until_it_is_stopped() -> None:

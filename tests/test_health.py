@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,49 @@ def test_the_watchdog_is_fed(
 
     manager.wait_for(lambda heard: heard.count("WATCHDOG=1") >= 5)
     assert manager.count("READY=1") == 1
+
+
+def test_the_end_of_a_reload_is_said_again_where_nobody_heard_it(
+    start_bot: StartBot, manager: ServiceManager
+) -> None:
+    """Else the service would be thought to be reloading still."""
+    bot = start_bot()
+    manager.wait_for(lambda heard: "READY=1" in heard)
+    wait_for(lambda: bot._health._is_announced)
+    address = Path(manager.address)
+
+    with bot._health.reloading():
+        away = address.rename(f"{address}.away")
+    away.rename(address)
+    bot._health.wake()
+
+    manager.wait_for(lambda heard: heard.count("READY=1") == 2)
+
+
+def test_a_long_stop_asks_for_time_as_long_as_everything_moves(
+    start_bot: StartBot,
+    workspace: Workspace,
+    backend: AnsweringBackend,
+    manager: ServiceManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "300000")
+    slow = Gated("at last")
+    backend.answer("slow", slow)
+    bot = start_bot(drain_seconds=DEADLINE)
+    channel = workspace.add_channel()
+    workspace.say(channel, f"{workspace.mention} slow")
+    backend.wait_for_requests(1)
+
+    def extensions(heard: list[str]) -> int:
+        after = heard[heard.index("STOPPING=1") :] if "STOPPING=1" in heard else []
+        return sum(word.startswith("EXTEND_TIMEOUT_USEC=") for word in after)
+
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(bot.stop)
+        manager.wait_for(lambda heard: extensions(heard) >= 3)
+        slow.let_all_go()
+        stopped.result(DEADLINE)
 
 
 class Clock:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from chatrelaybot import telemetry_spans
 from chatrelaybot.daemon_loop import Loop
 from chatrelaybot.database import Database
 from chatrelaybot.delivery import Delivery, Stop
@@ -18,6 +20,7 @@ from chatrelaybot.inbox import Inbox
 from chatrelaybot.workers import Workers
 
 DEADLINE = 10.0
+TRACEPARENT = f"00-{'1' * 32}-{'2' * 16}-01"
 #: Far less than the leaser sleeps when nobody wakes it; seconds.
 AT_ONCE = 1.0
 
@@ -49,7 +52,10 @@ class Crew:
     def ask(self, *texts: str) -> None:
         self.inbox.enqueue(
             [
-                (Question(f"Ev{text}", "T", f"C{text}", "U", text, f"{number}.1", None), "")
+                (
+                    Question(f"Ev{text}", "T", f"C{text}", "U", text, f"{number}.1", None),
+                    TRACEPARENT,
+                )
                 for number, text in enumerate(texts)
             ]
         )
@@ -193,6 +199,29 @@ def test_a_question_whose_answering_broke_comes_back_and_is_counted(
 
     crew.wait_until_asked("broken", "broken")
     assert "a fault of this program" in caplog.text
+
+
+def test_what_is_said_of_an_answering_that_broke_is_found_by_its_trace(
+    crew: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    at: list[str] = []
+
+    class Ear(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            at.append(telemetry_spans.current().traceparent)
+            return super().filter(record)
+
+    log, ear = logging.getLogger("chatrelaybot.workers"), Ear()
+    log.addFilter(ear)
+    crew.break_next()
+    crew.ask("broken")
+    with caplog.at_level(logging.ERROR):
+        crew.workers.step()
+        crew.wait_until_asked("broken")
+        crew.workers.drain(DEADLINE)
+    log.removeFilter(ear)
+
+    assert at == [TRACEPARENT]
 
 
 def test_a_lost_lease_stops_the_answer(crew: Crew) -> None:
